@@ -1,0 +1,64 @@
+# `make demo` and `make test` set everything up by themselves; a second time they find it done.
+#
+# PYTHON     the Python that the environment is made from (make setup PYTHON=python3.12)
+# PIP_FLAGS  further options of pip install (README.md says where the CPU build of torch is)
+
+PYTHON ?= python3
+PIP_FLAGS ?=
+DEMO_TRACK ?= first_oval
+
+VENV := .venv
+PY := $(VENV)/bin/python
+READY := $(VENV)/.hotlap-ready
+DEMO := demo-run
+# Says that the demo-run that stands here is make's own and may be replaced.
+DEMO_MARK := $(VENV)/.made-demo-run
+
+# MuJoCo's own renderer needs no screen with EGL.
+ifeq ($(shell uname -s),Linux)
+export MUJOCO_GL ?= egl
+endif
+export PYTHON PIP_FLAGS
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup lint unit check test demo bench clean
+
+help: ## say what there is
+	@printf 'make TARGET, with TARGET one of:\n'
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1 \2/p' Makefile | while read -r name text; do printf '  %-8s %s\n' "$$name" "$$text"; done
+
+setup: $(READY) ## make .venv with all that is needed (demo and test do it by themselves)
+
+$(READY): setup.cfg pyproject.toml tools/setup.sh
+	@tools/setup.sh $(VENV)
+	@touch $(READY)
+
+lint: $(READY)
+	@$(PY) -m ruff check .
+	@$(PY) -m mypy
+	@layers=$$($(VENV)/bin/lint-imports 2>&1) || { printf '%s\n' "$$layers"; exit 1; }; printf '%s\n' "$$layers" | tail -n 1
+
+unit: $(READY)
+	@$(VENV)/bin/pytest -q -m "not slow and not learning"
+
+check: lint unit ## ruff, mypy, import layers and the quick tests, under 90 s
+
+test: lint ## check, and the slow and the learning tests
+	@$(VENV)/bin/pytest
+
+demo: $(READY) ## train about 90 s on a shipped track, export, five time trials, video and plot
+	@if [ -e $(DEMO) ] && [ ! -e $(DEMO_MARK) ]; then \
+	    printf 'make demo: %s was not made by make demo\n  next: move it away\n' $(DEMO) >&2; exit 2; fi
+	@rm -rf $(DEMO)
+	@touch $(DEMO_MARK)
+	@$(VENV)/bin/hotlap train --track $(DEMO_TRACK) --out $(DEMO) --time-limit 90s --seed 1
+	@$(VENV)/bin/hotlap evaluate $(DEMO)/bundle.tar.gz --track $(DEMO_TRACK) --trials 5 \
+	    --video $(DEMO)/laps.mp4 --plot $(DEMO)/laps.png --require-lap
+
+bench: $(READY) ## camera steps per second and core, against the bound and CarRacing
+	@$(VENV)/bin/hotlap bench sim
+
+clean: ## remove what make made, .venv included
+	@if [ -e $(DEMO_MARK) ]; then rm -rf $(DEMO); fi
+	@rm -rf $(VENV) hotlap.egg-info build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

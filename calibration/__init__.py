@@ -1,0 +1,1 @@
+"""Physical calibration and the console on the car (issue 4)."""

@@ -1,0 +1,1 @@
+"""Serial protocol and microcontroller firmware (issue 5)."""

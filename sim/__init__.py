@@ -1,0 +1,1 @@
+"""The simulation room: tracks, the MuJoCo car, the road camera, rewards, environments."""

@@ -1,0 +1,341 @@
+"""The road camera's inner loops (numba). Everything is a plain array; ``sim.camera`` gives them names.
+
+The road is flat, so a picture of it is a projective map of a texture: the ray through pixel (u, v) is linear in u and v,
+it meets the ground at ``C - C_z * ray / ray_z``, and that point picks a texel. The texel comes from the pyramid level
+whose texels are as large as the pixel's footprint on the ground (geometric mean of its two sides), interpolated
+bilinearly. Barriers and boxes are polygons, projected corner by corner and filled column by column with partly covered
+end pixels blended.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+HEIGHT, WIDTH = 120, 160
+# Columns of the camera parameters of a car.
+CAM_FORWARD, CAM_HEIGHT, CAM_PITCH, CAM_ROLL, CAM_YAW, CAM_FOCAL, CAM_COLUMNS = 0, 1, 2, 3, 4, 5, 6
+# Columns of the light parameters of a car.
+FX_BLUR, FX_VIGNETTE, FX_NOISE, FX_SHADOW, FX_SHADOW_NX, FX_SHADOW_NY, FX_SHADOW_C, FX_SHADOW_HALF, FX_COLUMNS = (
+    0, 1, 2, 3, 4, 5, 6, 7, 8,
+)  # fmt: skip
+# Columns of a box: middle, heading, half sizes, height, gray.
+BOX_X, BOX_Y, BOX_YAW, BOX_HALF_LENGTH, BOX_HALF_WIDTH, BOX_HEIGHT, BOX_GRAY, BOX_COLUMNS = 0, 1, 2, 3, 4, 5, 6, 7
+NOISE_SIZE = 1 << 16  # plus one row, so that a row may start anywhere
+PANORAMA_ROWS, PANORAMA_COLUMNS = 64, 512
+_HORIZON = -0.012  # rays flatter than this see the background: beyond 10 m for a camera at 0.127 m
+_NEAR_M = 0.02
+_f = np.float32
+_u = np.uint32
+_i = np.int32
+
+_JIT = dict(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "arcp", "nsz", "reassoc"})
+
+
+@njit(**_JIT)
+def _axes(pose, cam, out):
+    """Camera position and its forward, left and up axes in the world, rows of ``out`` (4, 3)."""
+    w, x, y, z = pose[3], pose[4], pose[5], pose[6]
+    rotation = np.empty((3, 3))
+    rotation[0, 0], rotation[0, 1], rotation[0, 2] = 1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)
+    rotation[1, 0], rotation[1, 1], rotation[1, 2] = 2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)
+    rotation[2, 0], rotation[2, 1], rotation[2, 2] = 2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)
+    cp, sp = np.cos(cam[CAM_PITCH]), np.sin(cam[CAM_PITCH])
+    cy, sy = np.cos(cam[CAM_YAW]), np.sin(cam[CAM_YAW])
+    cr, sr = np.cos(cam[CAM_ROLL]), np.sin(cam[CAM_ROLL])
+    # Body frame: yaw, then pitch down, then roll about the view axis.
+    forward = (cy * cp, sy * cp, -sp)
+    left0 = (-sy, cy, 0.0)
+    up0 = (cy * sp, sy * sp, cp)
+    for i in range(3):
+        out[0, i] = pose[i] + rotation[i, 0] * cam[CAM_FORWARD] + rotation[i, 2] * cam[CAM_HEIGHT]
+        f, l, u = 0.0, 0.0, 0.0
+        for k in range(3):
+            f += rotation[i, k] * forward[k]
+            l += rotation[i, k] * (cr * left0[k] + sr * up0[k])
+            u += rotation[i, k] * (cr * up0[k] - sr * left0[k])
+        out[1, i], out[2, i], out[3, i] = f, l, u
+
+
+@njit(**_JIT)
+def _ground(frame, axes, focal, texels, base, offsets, widths, heights, ppm, origin, fx, panorama, azimuth, idx, wx, wy, shade):
+    """Ground below the horizon, panorama above it."""
+    half, zero, c256 = _f(0.5), _f(0), _f(256)
+    middle_u, middle_v = _f(WIDTH / 2 - 0.5), _f(HEIGHT / 2 - 0.5)
+    cz = _f(axes[0, 2])
+    forward_x, forward_y, forward_z = _f(axes[1, 0]), _f(axes[1, 1]), _f(axes[1, 2])
+    left_x, left_y, left_z = _f(axes[2, 0]), _f(axes[2, 1]), _f(axes[2, 2])
+    up_x, up_y, up_z = _f(axes[3, 0]), _f(axes[3, 1]), _f(axes[3, 2])
+    f = _f(focal)
+    inverse_f = _f(1) / f
+    shadow = fx[FX_SHADOW] > 0
+    shadow_q = _u(256 * (1 - fx[FX_SHADOW]))
+    heading = np.arctan2(axes[1, 1], axes[1, 0])
+    turn = PANORAMA_COLUMNS / (2 * np.pi)
+    for v in range(HEIGHT):
+        b = (middle_v - _f(v)) * inverse_f
+        ax = forward_x + b * up_x + middle_u * inverse_f * left_x
+        ay = forward_y + b * up_y + middle_u * inverse_f * left_y
+        az = forward_z + b * up_z + middle_u * inverse_f * left_z
+        dx, dy, dz = -left_x * inverse_f, -left_y * inverse_f, -left_z * inverse_f
+        last = az + _f(WIDTH - 1) * dz
+        first_sky, last_sky = az > _f(_HORIZON), last > _f(_HORIZON)
+        if first_sky or last_sky:
+            for u in range(WIDTH):
+                ray_z = az + _f(u) * dz
+                if ray_z > _f(_HORIZON):
+                    row = PANORAMA_ROWS - 1 - int(ray_z * _f(PANORAMA_ROWS / 0.8))
+                    row = min(max(row, 0), PANORAMA_ROWS - 1)
+                    column = int(turn * (heading + azimuth[u])) % PANORAMA_COLUMNS
+                    frame[v, u] = panorama[row, column]
+            if first_sky and last_sky:
+                continue
+        # Footprint of the row's middle pixel: across t / f, along t^2 / (f * height).
+        ray_z = min(az + middle_u * dz, _f(_HORIZON))
+        t = -cz / ray_z
+        footprint = t * inverse_f * np.sqrt(t / max(cz, _f(0.01))) * _f(ppm)
+        level = 0
+        scale = _f(ppm)
+        while footprint > _f(1.4) and level < 6:
+            footprint *= half
+            scale *= half
+            level += 1
+        w = _i(widths[level])
+        start = base + offsets[level]
+        right, bottom = _f(widths[level] - 1), _f(heights[level] - 1)
+        k = -cz * scale
+        cx = _f((axes[0, 0] - origin[0]) * scale) - half
+        cy = _f((axes[0, 1] - origin[1]) * scale) - half
+        for u in range(WIDTH):
+            inverse = k / min(az + _f(u) * dz, _f(_HORIZON))
+            x = cx + (ax + _f(u) * dx) * inverse
+            y = cy + (ay + _f(u) * dy) * inverse
+            x = zero if x < zero else x
+            x = right if x > right else x
+            y = zero if y < zero else y
+            y = bottom if y > bottom else y
+            ix, iy = _i(x), _i(y)
+            wx[u] = _u(_i((x - _f(ix)) * c256))
+            wy[u] = _u(_i((y - _f(iy)) * c256))
+            idx[u] = iy * w + ix
+        if shadow:
+            nx, ny = _f(fx[FX_SHADOW_NX]), _f(fx[FX_SHADOW_NY])
+            c = _f(fx[FX_SHADOW_C] - fx[FX_SHADOW_NX] * axes[0, 0] - fx[FX_SHADOW_NY] * axes[0, 1])
+            band = _f(fx[FX_SHADOW_HALF])
+            for u in range(WIDTH):
+                inverse = -cz / min(az + _f(u) * dz, _f(_HORIZON))
+                distance = (nx * (ax + _f(u) * dx) + ny * (ay + _f(u) * dy)) * inverse - c
+                shade[u] = shadow_q if abs(distance) < band else _u(256)
+        else:
+            for u in range(WIDTH):
+                shade[u] = _u(256)
+        if first_sky or last_sky:
+            for u in range(WIDTH):
+                if az + _f(u) * dz <= _f(_HORIZON):
+                    frame[v, u] = _texel(texels[start + np.uint64(_u(idx[u]))], wx[u], wy[u], shade[u])
+        else:
+            for u in range(WIDTH):
+                frame[v, u] = _texel(texels[start + np.uint64(_u(idx[u]))], wx[u], wy[u], shade[u])
+
+
+@njit(inline="always", **_JIT)
+def _texel(word, wx, wy, shade):
+    """Bilinear value of a packed texel: both rows at once in 16-bit halves, then between the rows."""
+    low = word & _u(0x00FF00FF)
+    high = (word >> _u(8)) & _u(0x00FF00FF)
+    across = low * (_u(256) - wx) + high * wx
+    value = ((across & _u(0xFFFF)) * (_u(256) - wy) + (across >> _u(16)) * wy) >> _u(8)
+    return np.uint8((value * shade) >> _u(16))
+
+
+@njit(**_JIT)
+def _polygon(frame, axes, focal, corners, count, gray, scratch, low, high):
+    """Fill a convex polygon of ``count`` world points (``corners``), clipped to what lies ahead of the camera."""
+    # World to camera, then Sutherland-Hodgman against the near plane. scratch: (2, 16, 3)
+    kept = 0
+    for i in range(count):
+        for axis in range(3):
+            total = 0.0
+            for k in range(3):
+                total += (corners[i, k] - axes[0, k]) * axes[1 + axis, k]
+            scratch[0, i, axis] = total
+    for i in range(count):
+        j = i + 1 if i + 1 < count else 0
+        di, dj = scratch[0, i, 0], scratch[0, j, 0]
+        if di >= _NEAR_M:
+            for k in range(3):
+                scratch[1, kept, k] = scratch[0, i, k]
+            kept += 1
+        if (di >= _NEAR_M) != (dj >= _NEAR_M):
+            t = (_NEAR_M - di) / (dj - di)
+            for k in range(3):
+                scratch[1, kept, k] = scratch[0, i, k] + t * (scratch[0, j, k] - scratch[0, i, k])
+            kept += 1
+    if kept < 3:
+        return
+    left, right = 1e9, -1e9
+    for i in range(kept):
+        depth = scratch[1, i, 0]
+        scratch[0, i, 0] = WIDTH / 2 - focal * scratch[1, i, 1] / depth
+        scratch[0, i, 1] = HEIGHT / 2 - focal * scratch[1, i, 2] / depth
+        left, right = min(left, scratch[0, i, 0]), max(right, scratch[0, i, 0])
+    first, last = max(0, int(np.ceil(max(left, 0.0) - 0.5))), min(WIDTH - 1, int(np.floor(min(right, WIDTH + 1.0) - 0.5)))
+    if first > last:
+        return
+    for u in range(first, last + 1):
+        low[u], high[u] = 1e9, -1e9
+    for i in range(kept):
+        j = i + 1 if i + 1 < kept else 0
+        x0, y0, x1, y1 = scratch[0, i, 0], scratch[0, i, 1], scratch[0, j, 0], scratch[0, j, 1]
+        if x0 > x1:
+            x0, y0, x1, y1 = x1, y1, x0, y0
+        start, stop = max(first, int(np.ceil(max(x0, 0.0) - 0.5))), min(last, int(np.floor(min(x1, WIDTH + 1.0) - 0.5)))
+        if x1 - x0 < 1e-9:
+            continue
+        slope = (y1 - y0) / (x1 - x0)
+        for u in range(start, stop + 1):
+            y = y0 + slope * (u + 0.5 - x0)
+            low[u], high[u] = min(low[u], y), max(high[u], y)
+    for u in range(first, last + 1):
+        top, bottom = max(low[u], 0.0), min(high[u], float(HEIGHT))
+        if bottom <= top:
+            continue
+        row, end = int(top), int(bottom)
+        if row == end:
+            frame[row, u] = np.uint8(frame[row, u] + (bottom - top) * (gray - frame[row, u]) + 0.5)
+            continue
+        cover = row + 1 - top
+        frame[row, u] = np.uint8(frame[row, u] + cover * (gray - frame[row, u]) + 0.5)
+        for v in range(row + 1, end):
+            frame[v, u] = np.uint8(gray)
+        if end < HEIGHT:
+            frame[end, u] = np.uint8(frame[end, u] + (bottom - end) * (gray - frame[end, u]) + 0.5)
+
+
+@njit(**_JIT)
+def _standing(frame, axes, focal, barrier, barrier_height, barrier_gray, boxes, corners, scratch, low, high, order):
+    """The barrier's inner sides, then boxes from far to near (boxes stand inside the barrier)."""
+    count = len(barrier)
+    for i in range(count):
+        j = i + 1 if i + 1 < count else 0
+        ax, ay, bx, by = barrier[i, 0], barrier[i, 1], barrier[j, 0], barrier[j, 1]
+        # Inside of a counter-clockwise polygon is on the left of its edges; from outside a wall is not seen.
+        if (bx - ax) * (axes[0, 1] - ay) - (by - ay) * (axes[0, 0] - ax) <= 0:
+            continue
+        corners[0, 0], corners[0, 1], corners[0, 2] = ax, ay, 0.0
+        corners[1, 0], corners[1, 1], corners[1, 2] = bx, by, 0.0
+        corners[2, 0], corners[2, 1], corners[2, 2] = bx, by, barrier_height
+        corners[3, 0], corners[3, 1], corners[3, 2] = ax, ay, barrier_height
+        _polygon(frame, axes, focal, corners, 4, barrier_gray[i], scratch, low, high)
+    n = len(boxes)
+    for i in range(n):
+        order[i] = i
+    for i in range(1, n):  # insertion sort by distance, farthest first: a handful of boxes
+        j = i
+        while j > 0 and _far(boxes, order[j], axes) > _far(boxes, order[j - 1], axes):
+            order[j], order[j - 1] = order[j - 1], order[j]
+            j -= 1
+    for i in range(n):
+        _box(frame, axes, focal, boxes[order[i]], corners, scratch, low, high)
+
+
+@njit(inline="always", **_JIT)
+def _far(boxes, i, axes):
+    return (boxes[i, BOX_X] - axes[0, 0]) ** 2 + (boxes[i, BOX_Y] - axes[0, 1]) ** 2
+
+
+@njit(**_JIT)
+def _box(frame, axes, focal, box, corners, scratch, low, high):
+    cos, sin = np.cos(box[BOX_YAW]), np.sin(box[BOX_YAW])
+    for side in range(4):
+        # Outward normal of each side in turn: ahead, left, back, right.
+        nx, ny = (cos, -sin, -cos, sin)[side], (sin, cos, -sin, -cos)[side]
+        out = box[BOX_HALF_LENGTH] if side % 2 == 0 else box[BOX_HALF_WIDTH]
+        along = box[BOX_HALF_WIDTH] if side % 2 == 0 else box[BOX_HALF_LENGTH]
+        mx, my = box[BOX_X] + nx * out, box[BOX_Y] + ny * out
+        if nx * (axes[0, 0] - mx) + ny * (axes[0, 1] - my) <= 0:
+            continue
+        for corner in range(4):
+            side_sign = -1.0 if corner == 0 or corner == 3 else 1.0
+            corners[corner, 0], corners[corner, 1] = mx - side_sign * ny * along, my + side_sign * nx * along
+            corners[corner, 2] = 0.0 if corner < 2 else box[BOX_HEIGHT]
+        _polygon(frame, axes, focal, corners, 4, box[BOX_GRAY], scratch, low, high)
+    if axes[0, 2] > box[BOX_HEIGHT]:
+        for corner in range(4):
+            a = box[BOX_HALF_LENGTH] * (1.0 if corner < 2 else -1.0)
+            b = box[BOX_HALF_WIDTH] * (1.0 if corner == 0 or corner == 3 else -1.0)
+            corners[corner, 0] = box[BOX_X] + cos * a - sin * b
+            corners[corner, 1] = box[BOX_Y] + sin * a + cos * b
+            corners[corner, 2] = box[BOX_HEIGHT]
+        _polygon(frame, axes, focal, corners, 4, box[BOX_GRAY], scratch, low, high)
+
+
+@njit(**_JIT)
+def _lens(frame, fx, lut, noise, seed, previous, current, radius):
+    """What lens and sensor do: blur, vignette, response curve (``lut``), noise."""
+    if fx[FX_BLUR] > 0:
+        side = _i(64 * fx[FX_BLUR])  # of 256, for each neighbour: 64 is the full [1 2 1] / 4
+        centre = _i(256) - 2 * side
+        for u in range(WIDTH):
+            previous[u] = frame[0, u]
+        for v in range(HEIGHT):
+            below = min(v + 1, HEIGHT - 1)
+            for u in range(WIDTH):
+                here = _i(frame[v, u])
+                current[u + 1] = (side * (_i(previous[u]) + _i(frame[below, u])) + centre * here) >> 8
+                previous[u] = frame[v, u]
+            current[0], current[WIDTH + 1] = current[1], current[WIDTH]
+            for u in range(WIDTH):
+                frame[v, u] = np.uint8((side * (current[u] + current[u + 2]) + centre * current[u + 1]) >> 8)
+    vignette = _i(256 * fx[FX_VIGNETTE])
+    amplitude = _i(8 * fx[FX_NOISE])  # the table's standard deviation is 32
+    state = np.uint64(seed)
+    for v in range(HEIGHT):
+        # A multiplicative hash of the frame's seed and the row picks where in the noise table the row starts.
+        state = state * np.uint64(6364136223846793005) + np.uint64(1442695040888963407)
+        start = _i((state >> np.uint64(33)) & np.uint64(NOISE_SIZE - 1))
+        row = _i(radius[v, 0])
+        for u in range(WIDTH):
+            current[u] = (_i(frame[v, u]) * (_i(65536) - vignette * (row + _i(radius[u, 1])))) >> 16
+        for u in range(WIDTH):
+            current[u] = _i(lut[current[u]])
+        for u in range(WIDTH):
+            value = current[u] + ((_i(noise[start + u]) * amplitude) >> 8)
+            value = _i(0) if value < 0 else value
+            value = _i(255) if value > 255 else value
+            frame[v, u] = np.uint8(value)
+
+
+@njit(**_JIT)
+def render(
+    frames, begin, end, poses, cams, surface, texels, bases, offsets, widths, heights, ppms, origins, panoramas,
+    barriers, barrier_counts, barrier_heights, barrier_grays, boxes, box_counts, fxs, luts, noise, seeds, radius,
+    lens,
+):  # fmt: skip
+    """Draw frames[begin:end]. See ``sim.camera.RoadCamera`` for what the arrays are."""
+    axes = np.empty((4, 3))
+    azimuth = np.empty(WIDTH, np.float32)
+    idx = np.empty(WIDTH, np.int32)
+    wx, wy, shade = np.empty(WIDTH, np.uint32), np.empty(WIDTH, np.uint32), np.empty(WIDTH, np.uint32)
+    corners, scratch = np.empty((4, 3)), np.empty((2, 16, 3))
+    low, high = np.empty(WIDTH), np.empty(WIDTH)
+    order = np.empty(boxes.shape[1] + 1, np.int64)
+    previous, current = np.empty(WIDTH, np.uint8), np.empty(WIDTH + 2, np.int32)
+    for n in range(begin, end):
+        s = surface[n]
+        focal = cams[n, CAM_FOCAL]
+        _axes(poses[n], cams[n], axes)
+        for u in range(WIDTH):
+            azimuth[u] = np.arctan((WIDTH / 2 - 0.5 - u) / focal)
+        frame = frames[n]
+        _ground(
+            frame, axes, focal, texels, bases[s], offsets[s], widths[s], heights[s], ppms[s], origins[s], fxs[n],
+            panoramas[s], azimuth, idx, wx, wy, shade,
+        )  # fmt: skip
+        count = barrier_counts[s]
+        _standing(
+            frame, axes, focal, barriers[s, :count], barrier_heights[s], barrier_grays[s], boxes[n, : box_counts[n]],
+            corners, scratch, low, high, order,
+        )  # fmt: skip
+        if lens:
+            _lens(frame, fxs[n], luts[n], noise, seeds[n], previous, current, radius)

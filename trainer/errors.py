@@ -1,0 +1,17 @@
+"""Errors of the training room."""
+
+from __future__ import annotations
+
+from vehicle.errors import HotlapError
+
+
+class TrainerError(HotlapError):
+    """Base of the training room's errors."""
+
+
+class RunError(TrainerError, ValueError):
+    """A run folder cannot be used: it exists already, is incomplete, or its checkpoint is damaged."""
+
+
+class RunStorageError(TrainerError, OSError):
+    """A run folder cannot be written to, for instance because the disk is full."""

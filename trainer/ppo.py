@@ -1,0 +1,298 @@
+"""Proximal Policy Optimization, from top to bottom.
+
+Source of the algorithm: Schulman et al. 2017 (arXiv 1707.06347), advantage estimation 2016 (arXiv 1506.02438). The loop:
+``collect`` drives all cars for some steps with the present policy, ``update`` improves policy and value on that data.
+"""
+
+from __future__ import annotations
+
+import math
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sim.batch_env import IN_PROGRESS, LAP_COMPLETE, BatchEnv
+from trainer.errors import TrainerError
+from trainer.networks import Policy, ValueNet
+from vehicle.config import ranged
+
+
+@dataclass(frozen=True)
+class PPOConfig:
+    """Hyperparameters. Names and meaning as in the literature; DeepRacer's name in brackets where it has another."""
+
+    cars: int = ranged(64, low=1, high=4096, doc="driving at once")
+    steps_per_update: int = ranged(32, low=2, high=4096, doc="of each car")
+    epochs: int = ranged(3, low=1, high=50, doc="passes over the data of an update [num_epochs]")
+    minibatch: int = ranged(256, low=8, high=65536, doc="[batch_size]")
+    learning_rate: float = ranged(1e-3, low=1e-8, high=1.0, doc="[lr]")
+    final_learning_rate: float = ranged(0.15, low=0.0, high=1.0, doc="share of it that is left at the end of the run")
+    discount: float = ranged(0.97, low=0.0, high=0.99999, doc="[discount_factor] 0.97 at 10 Hz looks 3 s ahead")
+    gae_lambda: float = ranged(0.95, low=0.0, high=1.0)
+    clip: float = ranged(0.2, low=0.01, high=1.0, doc="of the importance ratio")
+    entropy: float = ranged(0.01, low=0.0, high=1.0, doc="weight of the bonus [beta_entropy]")
+    value_weight: float = ranged(0.5, low=0.0, high=10.0)
+    value_loss: str = ranged("huber", choices=("huber", "mse"), doc="[loss_type]")
+    max_gradient: float = ranged(0.5, low=0.0, high=1e6, doc="norm at which gradients are clipped; 0: never")
+    target_kl: float = ranged(0.03, low=0.0, high=10.0, doc="stop the epochs of an update beyond it; 0: never")
+    noise_correlation: float = ranged(
+        0.6, low=0.0, high=0.99, doc="of continuous exploration noise from step to step (Gauss-Markov); 0 is white"
+    )
+    privileged_value: bool = True  # value from the simulator's state rather than from the picture
+    symmetric: bool = True  # make the policy left-right symmetric where the action space is
+
+
+@dataclass
+class Batch:
+    """One update's data, T steps of N cars, all flattened to (T * N, ...) but where said."""
+
+    observation: Tensor  # front's output
+    state: Tensor
+    action: Tensor  # (T * N,) indices or (T * N, 2) unclipped in units of the [-1, 1] box
+    log_probability: Tensor
+    advantage: Tensor
+    target: Tensor  # of the value
+    value: Tensor
+
+
+def has_bf16() -> bool:
+    """Whether this processor multiplies bfloat16 in hardware; where it does not, emulation is slower than float32."""
+    if torch.backends.cpu.get_cpu_capability() == "DEFAULT":
+        return False
+    probe = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return bool(probe()) if probe is not None else False
+
+
+def autocast() -> AbstractContextManager[object]:
+    """Mixed precision where the processor has it."""
+    return torch.autocast("cpu", dtype=torch.bfloat16, enabled=has_bf16())
+
+
+def log_probability(output: Tensor, log_std: Tensor | None, action: Tensor) -> tuple[Tensor, Tensor]:
+    """Log-probability of actions and entropy of the policy.
+
+    Args:
+        output: (N, A) logits, or (N, 2) means where ``log_std`` (2,) is given.
+        action: (N,) indices or (N, 2).
+
+    Returns:
+        (N,) log-probabilities, (N,) entropies.
+    """
+    if log_std is None:
+        logs = torch.log_softmax(output, dim=1)
+        return logs.gather(1, action[:, None]).squeeze(1), -(logs.exp() * logs).sum(1)
+    spread = log_std.exp()
+    each = -0.5 * ((action - output) / spread) ** 2 - log_std - 0.5 * math.log(2 * math.pi)
+    entropy = (0.5 + 0.5 * math.log(2 * math.pi) + log_std).sum().expand(len(output))
+    return each.sum(1), entropy
+
+
+def generalised_advantage(
+    reward: Tensor, value: Tensor, next_value: Tensor, done: Tensor, last_value: Tensor, discount: float, lam: float
+) -> Tensor:
+    """Generalised advantage estimates.
+
+    Args:
+        reward, value: (T, N).
+        next_value: (N,) value after the last step.
+        done: (T, N) 1 where the episode ended with that step.
+        last_value: (T, N) value of the episode's last state where it ended although the road goes on (step limit, lap
+            complete: the car cannot see the finish line), 0 where it failed.
+
+    Returns:
+        (T, N) advantages; value + advantage is the value's target.
+    """
+    advantage = torch.zeros_like(reward)
+    running = torch.zeros_like(next_value)
+    following = next_value
+    for t in range(len(reward) - 1, -1, -1):
+        goes_on = 1.0 - done[t]
+        after = goes_on * following + done[t] * last_value[t]
+        delta = reward[t] + discount * after - value[t]
+        running = delta + discount * lam * goes_on * running
+        advantage[t] = running
+        following = value[t]
+    return advantage
+
+
+class PPO:
+    """Policy, value network and optimiser, and the two halves of the loop.
+
+    Args:
+        env: the cars; resets themselves.
+        network: name of the policy's architecture.
+        config: hyperparameters.
+        seed: of initial weights, exploration and shuffling.
+    """
+
+    def __init__(self, env: BatchEnv, network: str, config: PPOConfig, seed: int = 0) -> None:
+        self.env, self.config = env, config
+        torch.manual_seed(seed)
+        self.policy = Policy(network, env.action_space, config.symmetric)
+        self.value = ValueNet(config.privileged_value, env.STATE_SIZE, self.policy.architecture)
+        self.parameters = [*self.policy.parameters(), *self.value.parameters()]
+        self.optimiser = torch.optim.Adam(self.parameters, lr=config.learning_rate, eps=1e-5)
+        self.generator = torch.Generator().manual_seed(seed + 1)
+        self._noise = torch.zeros(env.n, 2)
+        self._frames = torch.from_numpy(env.reset().copy())
+        self._state = torch.from_numpy(env.state()).float()
+        self.steps = 0
+        self.episode_reward = np.zeros(env.n)
+        self.finished: list[tuple[float, float, int]] = []  # reward, progress, status of episodes since last asked
+
+    # -- acting -----------------------------------------------------------------------------------------------------
+
+    def sample(self, output: Tensor) -> Tensor:
+        """Draw actions from the policy's output. Continuous noise is a Gauss-Markov (Ornstein-Uhlenbeck) process with
+        the policy's spread at every step, so that exploration leads somewhere before it turns back."""
+        if self.policy.log_std is None:
+            return torch.multinomial(torch.softmax(output, 1), 1, generator=self.generator).squeeze(1)
+        rho = self.config.noise_correlation
+        fresh = torch.randn(output.shape, generator=self.generator)
+        self._noise = rho * self._noise + math.sqrt(1 - rho * rho) * fresh
+        return output + self.policy.log_std.exp() * self._noise
+
+    @torch.no_grad()
+    def collect(self) -> Batch:
+        """Drive every car for ``steps_per_update`` steps."""
+        config, env = self.config, self.env
+        steps, cars = config.steps_per_update, env.n
+        observations, states, actions, logs = [], [], [], []
+        reward, value = torch.zeros(steps, cars), torch.zeros(steps, cars)
+        done, last_value = torch.zeros(steps, cars), torch.zeros(steps, cars)
+        for t in range(steps):
+            observation = self.policy.front(self._frames)
+            with autocast():
+                output = self.policy(observation).float()
+                value[t] = self.value(self._state, observation).float()
+            action = self.sample(output)
+            log, _ = log_probability(output, self.policy.log_std, action)
+            observations.append(observation)
+            states.append(self._state)
+            actions.append(action)
+            logs.append(log)
+            step = env.step(action.numpy())
+            reward[t] = torch.from_numpy(step.reward)
+            ended = step.status != IN_PROGRESS
+            done[t] = torch.from_numpy(ended).float()
+            if len(step.last_ids):
+                with autocast():
+                    final = self.value(
+                        torch.from_numpy(step.last_state).float(), self.policy.front(torch.from_numpy(step.last_frames))
+                    )
+                last_value[t, torch.from_numpy(step.last_ids)] = final.float()
+            self.episode_reward += step.reward
+            for car in np.flatnonzero(ended).tolist():
+                self.finished.append((self.episode_reward[car], float(step.progress[car]), int(step.status[car])))
+                self.episode_reward[car] = 0.0
+            self._frames = torch.from_numpy(step.frames.copy())
+            self._state = torch.from_numpy(env.state()).float()
+        with autocast():
+            next_value = self.value(self._state, self.policy.front(self._frames)).float()
+        advantage = generalised_advantage(
+            reward, value, next_value, done, last_value, config.discount, config.gae_lambda
+        )
+        self.steps += steps * cars
+        return Batch(
+            torch.cat(observations), torch.cat(states), torch.cat(actions), torch.cat(logs), advantage.flatten(),
+            (advantage + value).flatten(), value.flatten(),
+        )  # fmt: skip
+
+    # -- learning ---------------------------------------------------------------------------------------------------
+
+    def update(self, batch: Batch, rate_scale: float = 1.0) -> dict[str, float]:
+        """Improve policy and value on ``batch`` for some epochs.
+
+        Args:
+            rate_scale: of the learning rate, 1 at the start of a run.
+
+        Returns:
+            means over the minibatches: loss, policy_loss, value_loss, entropy, kl, clipped (share).
+
+        Raises:
+            TrainerError: the loss is not finite; the weights are as they were before that minibatch.
+        """
+        config = self.config
+        for group in self.optimiser.param_groups:
+            group["lr"] = config.learning_rate * rate_scale
+        size = len(batch.target)
+        sums = dict.fromkeys(("loss", "policy_loss", "value_loss", "entropy", "kl", "clipped"), 0.0)
+        count = 0
+        value_error = nn.functional.smooth_l1_loss if config.value_loss == "huber" else nn.functional.mse_loss
+        for _ in range(config.epochs):
+            order = torch.randperm(size, generator=self.generator)
+            kl_of_epoch, batches = 0.0, 0
+            for pick in order.split(config.minibatch):
+                if len(pick) < config.minibatch // 2 and batches:
+                    continue  # a small remainder would be a noisy step of full size
+                observation, state = batch.observation[pick], batch.state[pick]
+                with autocast():
+                    output, value = self.policy(observation), self.value(state, observation)
+                log, entropy = log_probability(output.float(), self.policy.log_std, batch.action[pick])
+                log_ratio = log - batch.log_probability[pick]
+                ratio = log_ratio.exp()
+                advantage = batch.advantage[pick]
+                advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
+                clipped = ratio.clamp(1 - config.clip, 1 + config.clip)
+                policy_loss = -torch.min(ratio * advantage, clipped * advantage).mean()
+                value_loss = value_error(value.float(), batch.target[pick])
+                mean_entropy = entropy.mean()
+                loss = policy_loss + config.value_weight * value_loss - config.entropy * mean_entropy
+                if not torch.isfinite(loss):
+                    raise TrainerError(
+                        f"the loss is {loss.item()} at step {self.steps}",
+                        cause="rewards of very different size, or a learning rate that is too high",
+                        next_step="keep rewards within about -10..10, or lower ppo.learning_rate; then --resume",
+                    )
+                self.optimiser.zero_grad(set_to_none=True)
+                loss.backward()
+                if config.max_gradient > 0:
+                    nn.utils.clip_grad_norm_(self.parameters, config.max_gradient)
+                self.optimiser.step()
+                with torch.no_grad():
+                    kl = float(((ratio - 1) - log_ratio).mean())
+                    figures = (loss, policy_loss, value_loss, mean_entropy)
+                    for name, figure in zip(("loss", "policy_loss", "value_loss", "entropy"), figures, strict=True):
+                        sums[name] += float(figure)
+                    sums["kl"] += kl
+                    sums["clipped"] += float(((ratio - 1).abs() > config.clip).float().mean())
+                count, batches, kl_of_epoch = count + 1, batches + 1, kl_of_epoch + kl
+            if config.target_kl and kl_of_epoch / batches > config.target_kl:
+                break
+        return {name: total / count for name, total in sums.items()}
+
+    # -- what a run asks and keeps ----------------------------------------------------------------------------------
+
+    def episodes(self) -> dict[str, float]:
+        """Figures of the episodes that ended since the last call."""
+        done, self.finished = self.finished, []
+        if not done:
+            return {"episodes": 0, "reward": float("nan"), "progress": float("nan"), "completion": float("nan")}
+        rewards, progress, status = (np.array(column) for column in zip(*done, strict=True))
+        return {
+            "episodes": len(done),
+            "reward": float(rewards.mean()),
+            "progress": float(progress.mean()),
+            "completion": float((status == LAP_COMPLETE).mean()),
+        }
+
+    def state_dict(self) -> dict[str, object]:
+        """Everything that learning goes on from, but for the environment."""
+        return {
+            "policy": self.policy.state_dict(),
+            "value": self.value.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "generator": self.generator.get_state(),
+            "steps": self.steps,
+        }
+
+    def load_state_dict(self, state: dict[str, object]) -> None:
+        """The reverse of ``state_dict``."""
+        self.policy.load_state_dict(state["policy"])
+        self.value.load_state_dict(state["value"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.generator.set_state(state["generator"])
+        self.steps = int(state["steps"])
