@@ -61,4 +61,4 @@ bench: $(READY) ## camera steps per second and core, against the bound and CarRa
 
 clean: ## remove what make made, .venv included
 	@if [ -e $(DEMO_MARK) ]; then rm -rf $(DEMO); fi
-	@rm -rf $(VENV) hotlap.egg-info build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	@rm -rf $(VENV) hotlap.egg-info build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -18,7 +18,7 @@ from sim.reward_params import build_params
 from sim.starts import Starts
 from sim.threads import Workers
 from sim.track import Track
-from sim.track_set import TrackSet
+from sim.track_set import Projection, TrackSet
 from sim.world import DRAWS, Randomisation, draw_world, nominal
 from vehicle.action_space import ActionSpace, ContinuousActionSpace, default_action_space
 from vehicle.observation import HEIGHT, WIDTH
@@ -34,7 +34,6 @@ STATUS_NAMES = ("in_progress", "lap_complete", "off_track", "immobilized", "reve
 _STILL_M = 0.0003  # DeepRacer: moved no further than this ...
 _PATIENCE = 15  # ... for so many steps in a row; also of falling progress
 _LOOKAHEAD_M = np.array([0.15, 0.3, 0.5, 0.75, 1.0, 1.4, 1.8, 2.4])
-_POSES = 3  # kept back, for a camera frame older than a control period
 _MAX_DELAY = 3
 
 
@@ -123,7 +122,10 @@ class BatchEnv:
         self._rngs = [np.random.default_rng([seed, i]) for i in range(n)]
         self._everyone = np.arange(n)
         self._frames = np.zeros((n, HEIGHT, WIDTH), np.uint8)
-        self._poses = np.zeros((_POSES, n, 7))
+        # Poses are kept for as long as the oldest camera frame reaches back.
+        latency_s = max(self.car.camera.latency_s, self.randomise.camera_latency_s[1])
+        oldest_s = latency_s + 1.0 / self.car.camera.frame_rate_hz
+        self._poses = np.zeros((int(np.ceil(oldest_s / self.control_period_s)) + 2, n, 7))
         self.track = np.zeros(n, np.int64)
         self.start_s = np.zeros(n)
         self.progress = np.zeros(n)
@@ -160,7 +162,11 @@ class BatchEnv:
     # -- episodes ---------------------------------------------------------------------------------------------------
 
     def reset(self, seed: int | None = None) -> Frames:
-        """Begin an episode with every car; with ``seed``, as a new environment with that seed would."""
+        """Begin an episode with every car.
+
+        With ``seed``, starts, worlds and noise are those of a new environment with that seed; the appearances of the
+        tracks stay those that this one has drawn.
+        """
         if seed is not None:
             self.seed = seed
             self._rngs = [np.random.default_rng([seed, i]) for i in range(self.n)]
@@ -207,6 +213,22 @@ class BatchEnv:
             self.camera.set_optics(ids, world.optics)
         self.episode[ids] += 1
 
+    def put_back(self, ids: Ints) -> None:
+        """Put cars that left the road back on its middle, at rest, where they left it; the episode goes on."""
+        track = self.track[ids]
+        # Where progress stopped, which is the front point's; the car's middle goes that much further back.
+        s = self.start_s[ids] + self.progress[ids] / 100.0 * self._lengths[track]
+        xy, heading = self._set.pose_at(track, s - self.car.body.front_point_m, np.zeros(len(ids)))
+        self.physics.place(ids, xy, heading)
+        self._poses[:, ids, :] = self._pose()[ids]
+        self._queue[:, ids] = 0.0
+        self._still[ids] = 0
+        self._falling[ids] = 0
+        self.status[ids] = IN_PROGRESS
+        self.projection = self._project()
+        if self.camera is not None:
+            self._render(ids)
+
     def _pose(self) -> Floats:
         return np.concatenate([self.physics.position, self.physics.quaternion], axis=1)
 
@@ -215,7 +237,7 @@ class BatchEnv:
         offset = self.car.body.front_point_m * np.stack([np.cos(heading), np.sin(heading)], axis=-1)
         return self.physics.position[:, :2] + offset, heading
 
-    def _project(self):
+    def _project(self) -> Projection:
         front, _ = self._front()
         return self._set.project(self.track, front)
 
@@ -244,17 +266,17 @@ class BatchEnv:
         self._poses[0] = self._pose()
         self.steps += 1
 
-        front, heading = self._front()
-        projection = self._set.project(self.track, front)
-        self.projection = projection
+        projection = self.projection = self._project()
         self._wheels_on = self._set.on_track(self.track, self.physics.wheel_points())
+        off = ~self._wheels_on.any(axis=1)
         lengths = self._lengths[self.track]
         progress = self._set.progress_percent(projection.s_m, self.start_s, lengths, self.progress)
+        # Off the road nothing counts: the nearest centre line may be that of another stretch, even beyond the finish.
+        progress = np.where(off, self.progress, progress)
         moved = np.linalg.norm(self.physics.position[:, :2] - before, axis=1)
         self._still = np.where(moved <= _STILL_M, self._still + 1, 0)
         self._falling = np.where(progress < self.progress, self._falling + 1, 0)
         self.progress = progress.copy()  # resets write to it; the step's figures stay
-        off = ~self._wheels_on.any(axis=1)
         status = np.full(self.n, IN_PROGRESS)
         status[self.steps >= self.max_steps] = TIME_UP
         status[self._falling >= _PATIENCE] = REVERSED
@@ -263,16 +285,7 @@ class BatchEnv:
         status[progress >= 100.0] = LAP_COMPLETE
         self.status = status.copy()
 
-        params = build_params(
-            x=front[:, 0], y=front[:, 1], heading_deg=np.degrees(heading), speed_mps=command[:, 1],
-            steering_deg=command[:, 0], steps=self.steps, progress=progress,
-            distance_from_center=projection.distance_m, projection_distance=projection.s_m, track_length=lengths,
-            track_width=projection.track_width_m, is_left_of_center=projection.is_left_of_center,
-            prev_waypoint=projection.prev_waypoint, next_waypoint=projection.next_waypoint,
-            all_wheels_on_track=self._wheels_on.all(axis=1), is_offtrack=off,
-            is_reversed=self._is_reversed[self.track], sim_time=self.steps * self.control_period_s,
-            waypoints=[self._waypoints[k] for k in self.track.tolist()],
-        )  # fmt: skip
+        params = self.reward_params(command)
         reward = call_all(self.reward, params)
         truncated = status == TIME_UP
         terminated = (status != IN_PROGRESS) & ~truncated
@@ -295,7 +308,21 @@ class BatchEnv:
             self.frames, reward, terminated, truncated, status, progress, steps, params, last, last_frames, last_state
         )
 
-    # -- what cars see and what only the simulator knows ----------------------------------------------------------------
+    def reward_params(self, command: Floats) -> list[dict[str, object]]:
+        """The reward parameters of every car as it stands, after the commands (n, 2) in degrees and m/s."""
+        front, heading = self._front()
+        p = self.projection
+        return build_params(
+            x=front[:, 0], y=front[:, 1], heading_deg=np.degrees(heading), speed_mps=command[:, 1],
+            steering_deg=command[:, 0], steps=self.steps, progress=self.progress,
+            distance_from_center=p.distance_m, projection_distance=p.s_m, track_length=self._lengths[self.track],
+            track_width=p.track_width_m, is_left_of_center=p.is_left_of_center, prev_waypoint=p.prev_waypoint,
+            next_waypoint=p.next_waypoint, all_wheels_on_track=self._wheels_on.all(axis=1),
+            is_offtrack=~self._wheels_on.any(axis=1), is_reversed=self._is_reversed[self.track],
+            sim_time=self.steps * self.control_period_s, waypoints=[self._waypoints[k] for k in self.track.tolist()],
+        )  # fmt: skip
+
+    # -- what cars see and what only the simulator knows ---------------------------------------------------------------
 
     def _camera_poses(self) -> Floats:
         """Where each camera was when it took the newest frame that has arrived by now, (n, 7).
@@ -306,7 +333,7 @@ class BatchEnv:
         period = 1.0 / self.car.camera.frame_rate_hz
         now = self.steps * self.control_period_s
         newest = np.floor((now - self._latency - self._phase) / period + 1e-9) * period + self._phase
-        back = np.clip((now - newest) / self.control_period_s, 0.0, _POSES - 1 - 1e-9)
+        back = np.clip((now - newest) / self.control_period_s, 0.0, len(self._poses) - 1 - 1e-9)
         index = back.astype(np.int64)
         share = (back - index)[:, None]
         newer, older = self._poses[index, self._everyone], self._poses[index + 1, self._everyone]
@@ -321,7 +348,7 @@ class BatchEnv:
     def _render(self, ids: Ints | None) -> None:
         assert self.camera is not None
         seeds = (
-            np.uint64(self.seed) * np.uint64(0x9E3779B97F4A7C15)
+            np.uint64(self.seed * 0x9E3779B97F4A7C15 & 0xFFFFFFFFFFFFFFFF)  # numpy warns where a scalar wraps
             + self._everyone.astype(np.uint64) * np.uint64(0xC2B2AE3D27D4EB4F)
             + self.episode.astype(np.uint64) * np.uint64(0x165667B19E3779F9)
             + self.steps.astype(np.uint64)

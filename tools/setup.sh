@@ -53,6 +53,7 @@ PYTHON
 }
 
 if ! command -v "$python" >/dev/null; then
+    [ "$python" = python3 ] || fail "no $python" "next: make setup PYTHON=python3"
     install_packages "no $python" python3 python3-venv
 fi
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sim.batch_env import IN_PROGRESS, LAP_COMPLETE, BatchEnv
@@ -123,15 +124,14 @@ class PPO:
 
     Args:
         env: the cars; resets themselves.
-        network: name of the policy's architecture.
+        policy: what is trained.
         config: hyperparameters.
         seed: of initial weights, exploration and shuffling.
     """
 
-    def __init__(self, env: BatchEnv, network: str, config: PPOConfig, seed: int = 0) -> None:
-        self.env, self.config = env, config
+    def __init__(self, env: BatchEnv, policy: Policy, config: PPOConfig, seed: int = 0) -> None:
+        self.env, self.policy, self.config = env, policy, config
         torch.manual_seed(seed)
-        self.policy = Policy(network, env.action_space, config.symmetric)
         self.value = ValueNet(config.privileged_value, env.STATE_SIZE, self.policy.architecture)
         self.parameters = [*self.policy.parameters(), *self.value.parameters()]
         self.optimiser = torch.optim.Adam(self.parameters, lr=config.learning_rate, eps=1e-5)
@@ -278,6 +278,11 @@ class PPO:
             "progress": float(progress.mean()),
             "completion": float((status == LAP_COMPLETE).mean()),
         }
+
+    def recent_frames(self, count: int) -> NDArray[np.uint8]:
+        """(count, 120, 160, 1) pictures that cars see now, repeated where there are fewer cars."""
+        frames = self._frames.numpy()
+        return frames[np.arange(count) % len(frames)]
 
     def state_dict(self) -> dict[str, object]:
         """Everything that learning goes on from, but for the environment."""

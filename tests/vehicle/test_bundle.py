@@ -179,6 +179,9 @@ def test_the_same_input_gives_the_same_bytes_and_leaves_nothing_else(tmp_path: P
     write(tmp_path / "b.tar.gz")
     assert (tmp_path / "a.tar.gz").read_bytes() == (tmp_path / "b.tar.gz").read_bytes()
     assert sorted(os.listdir(tmp_path)) == ["a.tar.gz", "b.tar.gz"]
+    assert (tmp_path / "a.tar.gz").read_bytes()[4:8] == bytes(4)  # gzip's time
+    with tarfile.open(tmp_path / "a.tar.gz") as tar:
+        assert {(m.mtime, m.uid, m.uname, m.mode) for m in tar} == {(0, 0, "", 0o644)}
 
 
 def test_ordinary_tools_can_open_it(good: Path) -> None:
@@ -291,6 +294,14 @@ def test_member_refused(good: Path, tmp_path: Path, bad: tarfile.TarInfo) -> Non
     assert os.listdir(tmp_path) == ["bad.tar.gz"]
 
 
+def test_a_file_with_holes_is_refused(good: Path, tmp_path: Path) -> None:
+    members = unpack(good)
+    del members["golden.npz"]
+    path = tmp_path / "bad.tar.gz"
+    path.write_bytes(gzip.compress(tar_of((member("golden.npz", tarfile.GNUTYPE_SPARSE), b""), *members.items())))
+    assert fault_of(path) == "member_refused"
+
+
 def test_too_large(good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bomb = zlib.compressobj(9, wbits=31)
     path = tmp_path / "bomb.tar.gz"
@@ -383,6 +394,7 @@ SAYINGS: list[tuple[str, str, Callable[[Members], Members]]] = [
     ("golden_invalid", "no frames", put("golden.npz", npz(frames=golden_frames(0), outputs=OUTPUTS[:0]))),
     ("golden_invalid", "counts differ", put("golden.npz", npz(frames=golden_frames(), outputs=OUTPUTS[:2]))),
     ("golden_invalid", "width", put("golden.npz", npz(frames=golden_frames(), outputs=OUTPUTS[:, :9].copy()))),
+    ("golden_invalid", "columns first", put("golden.npz", npz(frames=golden_frames(), outputs=OUTPUTS.copy("F")))),
     ("golden_invalid", "NaN", put("golden.npz", npz(frames=golden_frames(), outputs=NOT_FINITE))),
     ("golden_mismatch", "0.0015 off", put("golden.npz", npz(frames=golden_frames(), outputs=WORSE))),
     ("probabilities_invalid", "logits", put("golden.npz", npz(frames=golden_frames(), outputs=OUTPUTS * 3))),

@@ -1,0 +1,251 @@
+"""The commands of the training room: train, evaluate, export."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.batch_env import BatchEnv, EnvSpec
+from sim.car_spec import CarSpec, load_car
+from sim.commands import emit
+from sim.reward import load_reward
+from sim.track import Track, load_track
+from trainer.config import RunConfig
+from trainer.errors import RunError
+from trainer.export import export_bundle
+from trainer.networks import DEFAULT_NETWORK
+from trainer.plots import plot_lines, plot_training
+from trainer.progress import ProgressLine
+from trainer.run_folder import RunFolder, versions
+from trainer.table import lap_table, summary_line
+from trainer.time_trials import Conditions, TimeTrials, Trial, summary
+from trainer.training import Training, load_best
+from trainer.video import Hud, TopView, VideoWriter, compose
+from vehicle.action_space import ActionSpace, default_action_space, load_action_space
+from vehicle.bundle import Bundle, check_bundle
+from vehicle.config import load_toml
+from vehicle.policy import OnnxPolicy
+
+_EXPORT_FRAMES = 128
+
+
+def train(args: argparse.Namespace) -> int:
+    """``hotlap train``: a new run, or ``--resume``."""
+    if args.resume:
+        folder = RunFolder.open(args.out)
+        config = _with_options(folder.config(), args, resume=True)
+    else:
+        config = load_toml(args.config, RunConfig) if args.config is not None else RunConfig()
+        config = _with_options(config, args)
+        tracks = _distinct([load_track(name) for name in args.track])
+        space, network = _actions(args.action_space)
+        if args.network is None and args.config is None and network is not None:
+            config = dataclasses.replace(config, network=network)
+        # Everything that can be wrong is looked at before a folder is made.
+        reward, car = load_reward(args.reward), load_car(args.car)
+        folder = RunFolder.create(args.out, config, tracks, reward, space, car)
+    with ProgressLine() as line:
+        training = Training(folder, config)
+        training.report = lambda row, progress: line.show(row, training.share(), progress.first_lap_s)
+        result = training.run(resume=args.resume)
+    if folder.rows():
+        plot_training(folder.rows(), folder.path / "training.png")
+    lap = "no lap yet" if result["first_lap_s"] is None else f"first lap after {result['first_lap_s']} s"
+    text = (
+        f"{result['steps']} steps in {result['wall_s']} s, {lap}, {100 * float(str(result['completion_rate'])):.0f} % of laps "
+        f"completed\nbundle: {result['bundle']}\nnext: hotlap evaluate {result['bundle']} --track {training.tracks[0].name}"
+    )
+    emit(args.json, result, text)
+    return 0
+
+
+def _with_options(config: RunConfig, args: argparse.Namespace, resume: bool = False) -> RunConfig:
+    """Options of the command line win over the file; a resumed run may only be given other limits."""
+    given: dict[str, object] = {}
+    if args.time_limit_s is not None:
+        given["time_limit_s"] = args.time_limit_s
+    elif args.steps is not None and not resume:
+        given["time_limit_s"] = 1e7  # --steps alone is the limit
+    if args.steps is not None:
+        given["steps"] = args.steps
+    fixed = {
+        "seed": args.seed,
+        "method": None if args.method == "auto" else args.method,
+        "randomise": None if args.randomise == "auto" else args.randomise,
+        "network": args.network,
+    }
+    if resume:
+        changed = [name for name, value in fixed.items() if value is not None]
+        changed += [name for name in ("track", "reward", "action_space", "car", "config") if getattr(args, name)]
+        if changed:
+            raise RunError(
+                f"--resume goes on with the run as it was; {', '.join(changed)} cannot be changed",
+                cause="only --time-limit and --steps may be new",
+                next_step=f"hotlap train --resume --out {args.out}, or a new run with another --out",
+            )
+    else:
+        given |= {name: value for name, value in fixed.items() if value is not None}
+    from vehicle.config import check
+
+    config = dataclasses.replace(config, **given)  # type: ignore[arg-type]
+    check(config, where="command line")
+    return config
+
+
+def _actions(path: Path | None) -> tuple[ActionSpace, str | None]:
+    """The action space, and the network that the same model_metadata.json names, if it does."""
+    if path is None:
+        return default_action_space(), None
+    space = load_action_space(path)
+    content = json.loads(path.read_text(encoding="utf-8"))
+    named = content.get("neural_network") if isinstance(content, dict) else None
+    from trainer.networks import NETWORKS
+
+    # DeepRacer writes its default network into every file; only a deliberate choice of another one is followed.
+    chosen = named in NETWORKS and named != "DEEP_CONVOLUTIONAL_NETWORK_SHALLOW"
+    return space, str(named) if chosen else None
+
+
+def _distinct(tracks: Sequence[Track]) -> list[Track]:
+    names = [t.name for t in tracks]
+    doubled = sorted({n for n in names if names.count(n) > 1})
+    if doubled:
+        raise RunError(f"the track {doubled[0]} is given twice", next_step="name every track once")
+    return list(tracks)
+
+
+def evaluate(args: argparse.Namespace) -> int:
+    """``hotlap evaluate``: time trials of a bundle's ONNX file."""
+    bundle = check_bundle(args.bundle)
+    policy = OnnxPolicy(bundle)
+    tracks = _distinct([load_track(name) for name in args.track])
+    car = load_car(args.car) if args.car is not None else _car_of(bundle)
+    conditions = Conditions(args.look, args.world, args.renderer, args.penalties)
+    recorder = _Recorder(args.video, tracks[0], round(1 / bundle.contract.control_period_s)) if args.video else None
+    trials_of = TimeTrials(
+        tracks,
+        args.trials,
+        action_space=bundle.action_space,
+        car=car,
+        control_hz=1 / bundle.contract.control_period_s,
+        conditions=conditions,
+        seed=args.seed,
+        threads=1 if args.renderer == "mujoco" else 2,
+        record=recorder,
+    )
+    try:
+        trials = trials_of.run(policy.act)
+    except BaseException:
+        if recorder is not None:
+            recorder.abandon()
+        raise
+    finally:
+        trials_of.close()
+    if recorder is not None:
+        recorder.close()
+    if args.plot is not None:
+        plot_lines(tracks[0], [t for t in trials if t.track == tracks[0].name], args.plot)
+    result = summary(trials) | {
+        "look": args.look, "world": args.world, "renderer": args.renderer, "seed": args.seed,
+        "tracks": {
+            t.name: sum(x.completed for x in trials if x.track == t.name) / args.trials for t in tracks
+        },
+    }  # fmt: skip
+    emit(args.json, result, lap_table(trials))
+    if not args.json:
+        print(summary_line(trials))
+    if args.require_lap and not any(t.completed for t in trials):
+        print("hotlap evaluate: no trial completed a lap", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _car_of(bundle: Bundle) -> CarSpec:
+    """The default car with the camera that the bundle was made for."""
+    camera = bundle.contract.camera
+    car = CarSpec()
+    return dataclasses.replace(
+        car,
+        camera=dataclasses.replace(
+            car.camera,
+            horizontal_fov_deg=camera.horizontal_fov_deg,
+            pitch_down_deg=camera.pitch_down_deg,
+            height_m=camera.height_m,
+            forward_m=camera.forward_m,
+            frame_rate_hz=camera.frame_rate_hz,
+        ),
+    )
+
+
+class _Recorder:
+    """Films the first car of the first wave: its view, and the track from above."""
+
+    def __init__(self, path: Path, track: Track, fps: float) -> None:
+        self._writer = VideoWriter(path, fps=fps)
+        self._view = TopView(track)
+        self._trail: list[tuple[float, float]] = []
+        self._over = False
+
+    def __call__(self, env: BatchEnv, command: NDArray[np.float32], done: NDArray[np.bool_]) -> None:
+        if self._over:
+            return
+        x, y = env.physics.position[0, :2].tolist()
+        self._trail.append((x, y))
+        hud = Hud(
+            speed_mps=float(env.physics.forward_speed()[0]),
+            steering_deg=float(command[0, 0]),
+            progress=float(env.progress[0]),
+            lap_time_s=float(env.steps[0]) * env.control_period_s,
+            steering_limit_deg=env.car.steering.max_deg,
+        )
+        pose = (x, y, float(env.physics.heading()[0]))
+        self._writer.add(compose(env.frames[0], self._view, pose, hud, self._trail))
+        self._over = bool(done[0])
+
+    def close(self) -> None:
+        self._writer.close()
+
+    def abandon(self) -> None:
+        """Close without leaving half a film."""
+        self._writer.__exit__(RuntimeError, RuntimeError(), None)
+
+
+def export(args: argparse.Namespace) -> int:
+    """``hotlap export``: the best checkpoint of a run as a bundle."""
+    folder = RunFolder.open(args.run)
+    config, space, car, tracks = folder.config(), folder.action_space(), folder.car(), folder.tracks()
+    policy, steps = load_best(folder)
+    env = BatchEnv(
+        tracks, _EXPORT_FRAMES, car=car, action_space=space, seed=config.seed, spec=EnvSpec(config.control_hz)
+    )
+    try:
+        frames = env.reset().copy()
+    finally:
+        env.close()
+    target = args.out or folder.bundle
+    bundle = export_bundle(
+        target,
+        policy,
+        space,
+        frames=frames,
+        car=car,
+        control_period_s=1 / config.control_hz,
+        trained_on={
+            "tracks": [t.name for t in tracks], "steps": steps, "seed": config.seed, "method": config.chosen_method(),
+            "randomisation": config.preset(len(tracks)), "reward": folder.reward().name, "network": config.network,
+            "versions": versions(),
+        },
+    )  # fmt: skip
+    result = {"run": str(args.run), "bundle": str(target), "steps": steps, "sha256": bundle.sha256, "network": policy.name}
+    emit(args.json, result, f"bundle: {target} (from step {steps})")
+    return 0
+
+
+__all__ = ["DEFAULT_NETWORK", "evaluate", "export", "train"]

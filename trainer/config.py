@@ -1,0 +1,65 @@
+"""A run as a TOML file: what to train, for how long, with which hyperparameters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from sim.starts import STARTS
+from sim.world import PRESETS, Randomisation
+from trainer.networks import DEFAULT_NETWORK, NETWORKS
+from trainer.ppo import PPOConfig
+from vehicle.config import ranged
+
+
+@dataclass(frozen=True)
+class DistillConfig:
+    """Teacher on the simulator's state, then a student that learns from it by DAgger, then PPO on pixels.
+
+    Source: Ross et al. 2011 (arXiv 1011.0686); shares of time from our own runs.
+    """
+
+    teacher_share: float = ranged(0.15, low=0.01, high=0.9, doc="of the run's time or steps")
+    dagger_share: float = ranged(0.60, low=0.01, high=0.95, doc="of the run; the rest is the PPO fine-tune")
+    buffer_frames: int = ranged(60_000, low=1_000, high=2_000_000, doc="that the student learns from")
+    batch: int = ranged(256, low=8, high=65536)
+    gradient_steps: int = ranged(8, low=1, high=1000, doc="for every 512 driven steps")
+    learning_rate: float = ranged(1e-3, low=1e-8, high=1.0)
+    final_learning_rate: float = ranged(0.05, low=0.0, high=1.0, doc="share left at the end of DAgger")
+    teacher_drives: int = ranged(4, low=0, high=1000, doc="rounds until the student drives alone")
+    fine_tune_rate: float = ranged(0.15, low=0.0, high=10.0, doc="of ppo.learning_rate")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that `--config FILE` may set. Options of the command line win over it."""
+
+    method: str = ranged("auto", choices=("auto", "ppo", "distill"), doc="auto: ppo")
+    randomise: str = ranged("auto", choices=("auto", *PRESETS), doc="auto: mild on one track, full on several")
+    network: str = ranged(DEFAULT_NETWORK, choices=tuple(NETWORKS))
+    seed: int = ranged(0, low=0, high=2**31 - 1)
+    time_limit_s: float = ranged(300.0, low=0.1, high=1e7, doc="of training; what comes after takes some seconds more")
+    steps: int = ranged(0, low=0, high=10**12, doc="0: no limit")
+    control_hz: float = ranged(10.0, choices=(10.0, 15.0))
+    start: str = ranged("anywhere", choices=STARTS)
+    both_directions: bool = True
+    max_steps: int = ranged(0, low=0, high=100_000, doc="of an episode; 0: enough for the longest track")
+    threads: int = ranged(0, low=0, high=1024, doc="0: one for each core")
+    checkpoint_every_s: float = ranged(15.0, low=0.0, high=1e6)
+    evaluate_every_s: float = ranged(15.0, low=0.0, high=1e6)
+    evaluate_trials: int = ranged(8, low=1, high=1000, doc="of every evaluation while training, over all tracks")
+    ppo: PPOConfig = field(default_factory=PPOConfig)
+    distill: DistillConfig = field(default_factory=DistillConfig)
+
+    def randomisation(self, tracks: int) -> Randomisation:
+        """The ranges that worlds are drawn from."""
+        return PRESETS[self.preset(tracks)]()
+
+    def preset(self, tracks: int) -> str:
+        """The name of the randomisation. One track means "drive here", several mean "drive anywhere"."""
+        if self.randomise != "auto":
+            return self.randomise
+        return "mild" if tracks == 1 else "full"
+
+    def chosen_method(self) -> str:
+        """The method that "auto" stands for."""
+        return "ppo" if self.method == "auto" else self.method

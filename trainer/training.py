@@ -1,0 +1,318 @@
+"""A training run: the loop around PPO, with evaluations, checkpoints, and a bundle at every end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sim.batch_env import BatchEnv, EnvSpec
+from trainer.config import RunConfig
+from trainer.errors import TrainerError
+from trainer.export import Graph, export_bundle
+from trainer.networks import Policy
+from trainer.ppo import PPO
+from trainer.run_folder import RunFolder, versions
+from trainer.time_trials import Conditions, TimeTrials, Trial, summary
+from vehicle.action_space import DiscreteActionSpace
+from vehicle.errors import HotlapError
+
+COLUMNS = (
+    "steps", "wall_s", "reward", "progress", "completion", "episodes", "loss", "policy_loss", "value_loss", "entropy",
+    "kl", "clipped", "steps_per_s", "eval_completion", "eval_lap_s",
+)  # fmt: skip
+# Of the time, at most this share goes to looking for the first lap.
+_FIRST_LAP_SHARE = 0.2
+_FRAMES_FOR_EXPORT = 128
+
+
+@dataclass
+class Progress:
+    """How a run stands; everything a resumed run must know beside the learner."""
+
+    wall_s: float = 0.0  # of training, over all sessions
+    first_lap_s: float | None = None
+    first_lap_steps: int | None = None
+    best: tuple[float, float] | None = None  # completion rate, minus the mean lap time
+    completion_rate: float = 0.0
+
+
+@contextmanager
+def stop_signals() -> Iterator[Callable[[], bool]]:
+    """Ctrl-C and SIGTERM ask the run to stop after the present update; a second Ctrl-C interrupts at once."""
+    asked = threading.Event()
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield asked.is_set
+        return
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked.is_set
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class Training:
+    """One run, new or resumed.
+
+    Args:
+        folder: where it lives; its inputs are read from there, so that a resumed run is the same run.
+        config: may differ from the folder's in its limits.
+        report: called with a row of metrics after each update, for a progress bar.
+    """
+
+    def __init__(
+        self, folder: RunFolder, config: RunConfig, report: Callable[[dict[str, float], Progress], None] | None = None
+    ) -> None:
+        self.folder, self.config, self.report = folder, config, report
+        self.tracks, self.space, self.car = folder.tracks(), folder.action_space(), folder.car()
+        self.reward = folder.reward()
+        self.threads = config.threads or os.cpu_count() or 1
+        self.progress = Progress()
+        self.rows: list[dict[str, float]] = []
+        self._begun = time.perf_counter()
+        self._stage = "start"
+        torch.set_num_threads(self.threads)
+        scored = Conditions(look="random" if config.preset(len(self.tracks)) == "full" else "nominal", looks=4)
+        each = max(1, -(-config.evaluate_trials // len(self.tracks)))
+        common: dict[str, Any] = dict(
+            action_space=self.space, car=self.car, control_hz=config.control_hz, threads=self.threads
+        )
+        self._first_lap = TimeTrials(self.tracks, 1, conditions=Conditions(), seed=config.seed, **common)
+        self._scores = TimeTrials(self.tracks, each, conditions=scored, seed=config.seed + 1, **common)
+        self._last_evaluation = self._last_checkpoint = self._last_look = 0.0
+        self._look_cost = 0.0
+
+    def make_env(self, cars: int, seed: int, draw: bool = True) -> BatchEnv:
+        """The run's world with ``cars`` cars."""
+        config = self.config
+        return BatchEnv(
+            self.tracks,
+            cars,
+            car=self.car,
+            action_space=self.space,
+            reward=self.reward,
+            randomise=config.randomisation(len(self.tracks)),
+            spec=EnvSpec(config.control_hz, config.max_steps, config.start, config.both_directions),
+            seed=seed,
+            threads=self.threads,
+            draw=draw,
+        )
+
+    # -- the run ----------------------------------------------------------------------------------------------------
+
+    def run(self, resume: bool = False) -> dict[str, object]:
+        """Train until a limit or a signal, and leave a bundle.
+
+        Returns:
+            what ``hotlap train --json`` prints.
+
+        Raises:
+            HotlapError: a reward function, the physics, the loss or the disk failed; what was trained is saved as far
+                as it can be.
+        """
+        config = self.config
+        state: dict[str, Any] | None = None
+        if resume:
+            state = self.folder.load_checkpoint()
+            self._restore(state)
+        # Another seed after a resume: the same worlds again would not be new experience.
+        env = self.make_env(config.ppo.cars, config.seed + (int(state["learner"]["steps"]) if state else 0))
+        try:
+            torch.manual_seed(config.seed)
+            self.learner = PPO(env, Policy(config.network, self.space, config.ppo.symmetric), config.ppo, config.seed)
+            if state is not None:
+                self.learner.load_state_dict(state["learner"])
+            started = self.learner.steps
+            with stop_signals() as stop:
+                try:
+                    if config.chosen_method() == "distill":
+                        from trainer.distill import distill
+
+                        distill(self, stop)
+                    else:
+                        self.train_ppo(stop)
+                except HotlapError:
+                    self._finish()
+                    raise
+                self._evaluate()
+                self._finish()
+        finally:
+            env.close()
+            self._first_lap.close()
+            self._scores.close()
+        return self._result(started)
+
+    def elapsed_s(self) -> float:
+        """Seconds of training so far, over all sessions."""
+        return self.progress.wall_s + time.perf_counter() - self._begun
+
+    def share(self) -> float:
+        """How much of the run is over, 0 to 1, by whichever limit is nearer."""
+        shares = [self.elapsed_s() / self.config.time_limit_s]
+        if self.config.steps:
+            shares.append(self.learner.steps / self.config.steps)
+        return min(1.0, max(shares))
+
+    def train_ppo(self, stop: Callable[[], bool], rate: float = 1.0, until: float = 1.0) -> None:
+        """PPO until the run's share ``until``, with the learning rate falling from ``rate`` linearly."""
+        begin, final = self.share(), self.config.ppo.final_learning_rate
+        while not stop() and self.share() < until:
+            clock = time.perf_counter()
+            done = (self.share() - begin) / max(1e-9, until - begin)
+            batch = self.learner.collect()
+            figures = self.learner.update(batch, rate * (1 - done * (1 - final)))
+            figures |= self.learner.episodes()
+            figures["steps_per_s"] = len(batch.target) / (time.perf_counter() - clock)
+            self.after_update(figures)
+
+    def after_update(self, figures: dict[str, float]) -> None:
+        """Look for the first lap, evaluate, checkpoint and report, each when it is due."""
+        now = self.elapsed_s()
+        if self.progress.first_lap_s is None and now - self._last_look > self._look_cost / _FIRST_LAP_SHARE:
+            self._look_for_first_lap()
+        row = {"steps": float(self.learner.steps), "wall_s": self.elapsed_s()} | figures
+        waited = now - self._last_evaluation
+        if self.progress.first_lap_s is not None and waited > self.config.evaluate_every_s:
+            row |= self._evaluate()
+        self.rows.append(row)
+        if now - self._last_checkpoint > self.config.checkpoint_every_s:
+            self._checkpoint()
+        if self.report is not None:
+            self.report(row, self.progress)
+
+    def drive(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """The greedy policy: pictures (n, 120, 160, 1) to commands (n, 2)."""
+        with torch.no_grad():
+            output = Graph(self.learner.policy, self.space)(torch.from_numpy(frames)).numpy()
+        if isinstance(self.space, DiscreteActionSpace):
+            return self.space.decode(output.argmax(axis=1))
+        return np.asarray(output, dtype=np.float32)
+
+    # -- judging ----------------------------------------------------------------------------------------------------
+
+    def _look_for_first_lap(self) -> None:
+        begun = self.elapsed_s()
+        trials = self._first_lap.run(self.drive)
+        self._last_look = self.elapsed_s()
+        self._look_cost = self._last_look - begun
+        if any(t.completed for t in trials):
+            self.progress.first_lap_s = self._last_look
+            self.progress.first_lap_steps = self.learner.steps
+            self._evaluate()
+
+    def _evaluate(self) -> dict[str, float]:
+        """Time trials with the present policy; the best so far becomes the bundle."""
+        trials: list[Trial] = self._scores.run(self.drive)
+        self._last_evaluation = self.elapsed_s()
+        figures = summary(trials)
+        rate, lap = float(figures["completion_rate"]), figures["mean_lap_time_s"]  # type: ignore[arg-type]
+        progress = float(np.mean([t.progress for t in trials]))
+        score = (rate, -float(lap) if lap is not None else progress - 1e6)  # type: ignore[arg-type]
+        if self.progress.best is None or score >= self.progress.best:
+            self.progress.best, self.progress.completion_rate = score, rate
+            self.folder.save_checkpoint({"policy": self.learner.policy.state_dict(), "steps": self.learner.steps}, "best")
+            self._export()
+        return {"eval_completion": rate, "eval_lap_s": float(lap) if lap is not None else float("nan")}  # type: ignore[arg-type]
+
+    def _export(self) -> None:
+        """The bundle of the present policy."""
+        frames = self.learner.recent_frames(_FRAMES_FOR_EXPORT)
+        export_bundle(
+            self.folder.bundle,
+            self.learner.policy,
+            self.space,
+            frames=frames,
+            car=self.car,
+            control_period_s=1.0 / self.config.control_hz,
+            trained_on=self.trained_on(),
+        )
+
+    def trained_on(self) -> dict[str, Any]:
+        """Facts about the training for the bundle's contract."""
+        return {
+            "tracks": [t.name for t in self.tracks],
+            "steps": self.learner.steps,
+            "seed": self.config.seed,
+            "method": self.config.chosen_method(),
+            "randomisation": self.config.preset(len(self.tracks)),
+            "reward": self.reward.name,
+            "network": self.config.network,
+            "versions": versions(),
+        }
+
+    # -- keeping ----------------------------------------------------------------------------------------------------
+
+    def _checkpoint(self) -> None:
+        progress = vars(self.progress) | {"wall_s": self.elapsed_s()}
+        self.folder.save_checkpoint({"learner": self.learner.state_dict(), "progress": progress, "stage": self._stage})
+        self.folder.write_metrics(self.rows, COLUMNS)
+        self._last_checkpoint = self.elapsed_s()
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        saved = state["progress"]
+        best = saved["best"]
+        self.progress = Progress(
+            saved["wall_s"], saved["first_lap_s"], saved["first_lap_steps"], tuple(best) if best else None,
+            saved["completion_rate"],
+        )  # fmt: skip
+        self._stage = state["stage"]
+        # Rows after the checkpoint belong to steps that are driven again.
+        self.rows = [row for row in self.folder.rows() if row["steps"] <= state["learner"]["steps"]]
+
+    def _finish(self) -> None:
+        """Checkpoint, and a bundle if no evaluation has left one yet."""
+        self._checkpoint()
+        if not self.folder.bundle.exists():
+            self._export()
+
+    def _result(self, started: int) -> dict[str, object]:
+        wall = self.elapsed_s()
+        session = time.perf_counter() - self._begun
+        p = self.progress
+        return {
+            "run": str(self.folder.path),
+            "bundle": str(self.folder.bundle),
+            "wall_s": round(wall, 2),
+            "steps": self.learner.steps,
+            "steps_per_s": round((self.learner.steps - started) / session, 1),
+            "first_lap_s": None if p.first_lap_s is None else round(p.first_lap_s, 2),
+            "first_lap_steps": p.first_lap_steps,
+            "completion_rate": p.completion_rate,
+        }
+
+
+def load_best(folder: RunFolder) -> tuple[Policy, int]:
+    """The best policy of a run and the step it is from; the last checkpoint's where nothing was evaluated yet."""
+    config, space = folder.config(), folder.action_space()
+    policy = Policy(config.network, space, config.ppo.symmetric)
+    if (folder.path / "checkpoints" / "best.pt").exists():
+        state = folder.load_checkpoint("best")
+    else:
+        learner = folder.load_checkpoint()["learner"]
+        state = {"policy": learner["policy"], "steps": learner["steps"]}
+    try:
+        policy.load_state_dict(state["policy"])
+    except (RuntimeError, KeyError) as error:
+        raise TrainerError(
+            f"the checkpoint in {folder.path} does not fit its configuration: {error}",
+            cause="config.toml or model_metadata.json was edited after the run",
+            next_step="undo the edit",
+        ) from error
+    return policy, int(state["steps"])
