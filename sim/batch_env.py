@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,9 @@ from sim.track_set import Projection, TrackSet
 from sim.world import DRAWS, Randomisation, draw_world, nominal
 from vehicle.action_space import ActionSpace, ContinuousActionSpace, default_action_space
 from vehicle.observation import HEIGHT, WIDTH
+
+if TYPE_CHECKING:
+    from sim.mujoco_view import MujocoCamera
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -143,7 +147,7 @@ class BatchEnv:
 
     # -- looks ------------------------------------------------------------------------------------------------------
 
-    def _make_camera(self) -> RoadCamera:
+    def _make_camera(self) -> RoadCamera | MujocoCamera:
         looks = self.randomise.looks
         first = HELD_OUT if self.spec.held_out else 0
         surfaces = []

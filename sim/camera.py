@@ -142,7 +142,12 @@ class RoadCamera:
         self._luts[ids] = np.clip(np.round(curve), 0, 255).astype(np.uint8)
 
     def render(
-        self, poses: Floats, seeds: NDArray[np.uint64], out: Frames, ids: NDArray[np.int64] | None = None, lens: bool = True
+        self,
+        poses: Floats,
+        seeds: NDArray[np.uint64],
+        out: Frames,
+        ids: NDArray[np.int64] | None = None,
+        lens: bool = True,
     ) -> None:
         """Draw what the cars see.
 
@@ -154,6 +159,7 @@ class RoadCamera:
             lens: False leaves blur, vignette, light and noise out.
         """
         a = self.atlas
+        pick: slice | NDArray[np.int64]
         if ids is None:
             frames, pick = out, slice(None)
         else:
@@ -172,10 +178,14 @@ class RoadCamera:
         if ids is not None:
             out[ids] = frames
 
-    def apply_lens(self, frames: Frames, seeds: NDArray[np.uint64]) -> None:
-        """Put this camera's light, lens and sensor on pictures (n, 120, 160) that another renderer drew, in place."""
-        previous, current = np.empty(kernel.WIDTH, np.uint8), np.empty(kernel.WIDTH + 2, np.int32)
-        for car in range(self.n):
-            kernel._lens(
-                frames[car], self._fx[car], self._luts[car], self._noise, seeds[car], previous, current, self._radius
-            )
+    def apply_lens(self, frames: Frames, seeds: NDArray[np.uint64], ids: NDArray[np.int64] | None = None) -> None:
+        """Put this camera's light, lens and sensor on pictures that another renderer drew, in place.
+
+        Args:
+            frames: (k, 120, 160) of the cars ``ids``, or of all n.
+            seeds: (n,) of these pictures' sensor noise.
+            ids: (k,) whose pictures they are, or None for all.
+        """
+        scratch = (np.empty(kernel.WIDTH, np.uint8), np.empty(kernel.WIDTH + 2, np.int32))
+        for frame, car in zip(frames, range(self.n) if ids is None else ids, strict=True):
+            kernel._lens(frame, self._fx[car], self._luts[car], self._noise, seeds[car], *scratch, self._radius)

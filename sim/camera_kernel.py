@@ -1,13 +1,15 @@
 """The road camera's inner loops (numba). Everything is a plain array; ``sim.camera`` gives them names.
 
-The road is flat, so a picture of it is a projective map of a texture: the ray through pixel (u, v) is linear in u and v,
-it meets the ground at ``C - C_z * ray / ray_z``, and that point picks a texel. The texel comes from the pyramid level
-whose texels are as large as the pixel's footprint on the ground (geometric mean of its two sides), interpolated
+The road is flat, so a picture of it is a projective map of a texture: the ray through pixel (u, v) is linear in u and
+v, it meets the ground at ``C - C_z * ray / ray_z``, and that point picks a texel. The texel comes from the pyramid
+level whose texels are as large as the pixel's footprint on the ground (geometric mean of its two sides), interpolated
 bilinearly. Barriers and boxes are polygons, projected corner by corner and filled column by column with partly covered
 end pixels blended.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -29,7 +31,9 @@ _f = np.float32
 _u = np.uint32
 _i = np.int32
 
-_JIT = dict(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "arcp", "nsz", "reassoc"})
+_JIT: dict[str, Any] = {
+    "cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract", "arcp", "nsz", "reassoc"},
+}  # fmt: skip
 
 
 @njit(**_JIT)
@@ -49,16 +53,18 @@ def _axes(pose, cam, out):
     up0 = (cy * sp, sy * sp, cp)
     for i in range(3):
         out[0, i] = pose[i] + rotation[i, 0] * cam[CAM_FORWARD] + rotation[i, 2] * cam[CAM_HEIGHT]
-        f, l, u = 0.0, 0.0, 0.0
+        ahead, left, up = 0.0, 0.0, 0.0
         for k in range(3):
-            f += rotation[i, k] * forward[k]
-            l += rotation[i, k] * (cr * left0[k] + sr * up0[k])
-            u += rotation[i, k] * (cr * up0[k] - sr * left0[k])
-        out[1, i], out[2, i], out[3, i] = f, l, u
+            ahead += rotation[i, k] * forward[k]
+            left += rotation[i, k] * (cr * left0[k] + sr * up0[k])
+            up += rotation[i, k] * (cr * up0[k] - sr * left0[k])
+        out[1, i], out[2, i], out[3, i] = ahead, left, up
 
 
 @njit(**_JIT)
-def _ground(frame, axes, focal, texels, base, offsets, widths, heights, ppm, origin, fx, panorama, azimuth, idx, wx, wy, shade):
+def _ground(
+    frame, axes, focal, texels, base, offsets, widths, heights, ppm, origin, fx, panorama, azimuth, idx, wx, wy, shade
+):  # fmt: skip
     """Ground below the horizon, panorama above it."""
     half, zero, c256 = _f(0.5), _f(0), _f(256)
     middle_u, middle_v = _f(WIDTH / 2 - 0.5), _f(HEIGHT / 2 - 0.5)
@@ -179,7 +185,8 @@ def _polygon(frame, axes, focal, corners, count, gray, scratch, low, high):
         scratch[0, i, 0] = WIDTH / 2 - focal * scratch[1, i, 1] / depth
         scratch[0, i, 1] = HEIGHT / 2 - focal * scratch[1, i, 2] / depth
         left, right = min(left, scratch[0, i, 0]), max(right, scratch[0, i, 0])
-    first, last = max(0, int(np.ceil(max(left, 0.0) - 0.5))), min(WIDTH - 1, int(np.floor(min(right, WIDTH + 1.0) - 0.5)))
+    first = max(0, int(np.ceil(max(left, 0.0) - 0.5)))
+    last = min(WIDTH - 1, int(np.floor(min(right, WIDTH + 1.0) - 0.5)))
     if first > last:
         return
     for u in range(first, last + 1):

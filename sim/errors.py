@@ -20,7 +20,9 @@ class RewardError(SimError, ValueError):
         params: the reward parameters it was called with, where it was called.
     """
 
-    def __init__(self, what: str, *, params: dict[str, object] | None = None, cause: str = "", next_step: str = "") -> None:
+    def __init__(
+        self, what: str, *, params: dict[str, object] | None = None, cause: str = "", next_step: str = ""
+    ) -> None:
         self.params = params
         super().__init__(what, cause=cause, next_step=next_step)
 

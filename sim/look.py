@@ -191,11 +191,11 @@ def pyramid(base: Gray) -> list[Gray]:
         height, width = levels[-1].shape
         size = (max(2, (width + 1) // 2), max(2, (height + 1) // 2))
         padded = cv2.copyMakeBorder(levels[-1], 0, size[1] * 2 - height, 0, size[0] * 2 - width, cv2.BORDER_REPLICATE)
-        levels.append(cv2.resize(padded, size, interpolation=cv2.INTER_AREA))
+        levels.append(np.asarray(cv2.resize(padded, size, interpolation=cv2.INTER_AREA), np.uint8))
     return levels
 
 
 def pack(level: Gray) -> NDArray[np.uint32]:
     """Each texel with its right, lower and lower-right neighbours in one word: bits 0-7, 8-15, 16-23, 24-31."""
     p = np.pad(level, ((0, 1), (0, 1)), mode="edge").astype(np.uint32)
-    return p[:-1, :-1] | p[:-1, 1:] << 8 | p[1:, :-1] << 16 | p[1:, 1:] << 24
+    return np.asarray(p[:-1, :-1] | p[:-1, 1:] << 8 | p[1:, :-1] << 16 | p[1:, 1:] << 24, np.uint32)

@@ -35,7 +35,7 @@ def car_xml(spec: CarSpec, timestep_s: float, scene: str = "", assets: str = "")
     radius = body.wheel_radius_m
     wheel_kg = _WHEEL_SHARE * body.mass_kg
     chassis_kg = body.mass_kg - 4 * wheel_kg
-    # With the wheels' centres at their radius, this height of the chassis' mass puts the whole car's where it should be.
+    # With the wheels' centres at their radius, this height of the chassis' mass puts the whole car's where it belongs.
     chassis_z = (body.mass_kg * body.center_of_mass_height_m - 4 * wheel_kg * radius) / chassis_kg
     half_length, half_width, half_height = body.length_m / 2, body.width_m / 2, 0.035
     steer_range = _STEER_MARGIN * steering.max_deg
@@ -45,7 +45,8 @@ def car_xml(spec: CarSpec, timestep_s: float, scene: str = "", assets: str = "")
 
     def wheel(name: str, x: float, y: float, steered: bool) -> str:
         steer = (
-            f'<joint name="steer_{name}" axis="0 0 1" range="{-steer_range} {steer_range}" armature="3e-4" damping="0.01"/>'
+            f'<joint name="steer_{name}" axis="0 0 1" range="{-steer_range} {steer_range}" armature="3e-4" '
+            'damping="0.01"/>'
             if steered
             else ""
         )
@@ -57,9 +58,10 @@ def car_xml(spec: CarSpec, timestep_s: float, scene: str = "", assets: str = "")
         </body>"""
 
     front, rear, side = body.wheelbase_m / 2, -body.wheelbase_m / 2, body.track_m / 2
-    # Named pairs instead of contact masks: nothing else can touch, and the search for contacts is skipped (5 % of a step).
+    # Named pairs instead of contact masks: nothing else can touch, and no search for contacts is made (5 % of a step).
     contacts = "".join(
-        f'<pair geom1="{name}" geom2="floor" condim="3" friction="{spec.friction} {spec.friction} 0.005 0.0001 0.0001"/>'
+        f'<pair geom1="{name}" geom2="floor" condim="3" '
+        f'friction="{spec.friction} {spec.friction} 0.005 0.0001 0.0001"/>'
         for name in WHEELS
     )
     return f"""
@@ -76,7 +78,8 @@ def car_xml(spec: CarSpec, timestep_s: float, scene: str = "", assets: str = "")
       <freejoint name="free"/>
       <geom name="{CHASSIS}" type="box" size="{half_length} {half_width} {half_height}" pos="0 0 {chassis_z}"
         mass="{chassis_kg}" rgba="0.2 0.2 0.25 1"/>
-      <geom name="belly" type="box" size="{half_length} {half_width} 0.01" pos="0 0 0.05" mass="0" rgba="0.2 0.2 0.25 1" group="3"/>
+      <geom name="belly" type="box" size="{half_length} {half_width} 0.01" pos="0 0 0.05" mass="0"
+        rgba="0.2 0.2 0.25 1" group="3"/>
       {wheel("front_left", front, side, True)}
       {wheel("front_right", front, -side, True)}
       {wheel("rear_left", rear, side, False)}
@@ -95,7 +98,8 @@ def car_xml(spec: CarSpec, timestep_s: float, scene: str = "", assets: str = "")
   <actuator>
     <general name="steer_left" joint="steer_front_left" dyntype="filterexact" dynprm="{max(steering.lag_s, _MIN_LAG_S)}"
       gainprm="3" biastype="affine" biasprm="0 -3 -0.06" forcerange="-0.6 0.6"/>
-    <general name="steer_right" joint="steer_front_right" dyntype="filterexact" dynprm="{max(steering.lag_s, _MIN_LAG_S)}"
+    <general name="steer_right" joint="steer_front_right" dyntype="filterexact"
+      dynprm="{max(steering.lag_s, _MIN_LAG_S)}"
       gainprm="3" biastype="affine" biasprm="0 -3 -0.06" forcerange="-0.6 0.6"/>
     <general name="drive" tendon="axle" dyntype="filterexact" dynprm="{max(motor.lag_s, _MIN_LAG_S)}"
       gainprm="{gain}" biastype="affine" biasprm="0 0 {-gain}" forcerange="{-force} {force}"/>

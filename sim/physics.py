@@ -53,7 +53,8 @@ def ackermann_deg(steering_deg: Floats, spec: CarSpec) -> tuple[Floats, Floats]:
     """
     tangent = np.tan(np.radians(steering_deg))
     ratio = spec.body.track_m / (2 * spec.body.wheelbase_m)
-    return np.degrees(np.arctan(tangent / (1 - ratio * tangent))), np.degrees(np.arctan(tangent / (1 + ratio * tangent)))
+    left, right = np.arctan(tangent / (1 - ratio * tangent)), np.arctan(tangent / (1 + ratio * tangent))
+    return np.degrees(left), np.degrees(right)
 
 
 class CarPhysics:
@@ -71,8 +72,8 @@ class CarPhysics:
         self.model = mujoco.MjModel.from_xml_string(car_xml(spec, control_period_s / SUBSTEPS))
         self._batch = Batch(self.model, n, threads)
         self._ctrl = self._batch.bind("ctrl")
-        self._qpos = self._batch.bind("qpos")
-        self._qvel = self._batch.bind("qvel")
+        self._qpos: Floats = self._batch.bind("qpos")
+        self._qvel: Floats = self._batch.bind("qvel")
         self._act = self._batch.bind("act")
         self._chassis = self.model.body(CHASSIS).id
         self._base_mass = float(self.model.body_mass[self._chassis])
@@ -115,7 +116,8 @@ class CarPhysics:
     def heading(self) -> Floats:
         """(n,) yaw in radians, (-pi, pi]."""
         w, x, y, z = self.quaternion.T
-        return np.arctan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z))
+        yaw: Floats = np.arctan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z))
+        return yaw
 
     def forward_speed(self) -> Floats:
         """(n,) m/s along the heading."""
@@ -127,7 +129,8 @@ class CarPhysics:
         yaw = self.heading()
         cos, sin = np.cos(yaw)[:, None], np.sin(yaw)[:, None]
         x, y = self._wheel_offsets[:, 0], self._wheel_offsets[:, 1]
-        return self.position[:, None, :2] + np.stack([cos * x - sin * y, sin * x + cos * y], axis=-1)
+        points: Floats = self.position[:, None, :2] + np.stack([cos * x - sin * y, sin * x + cos * y], axis=-1)
+        return points
 
     def set_dynamics(self, ids: NDArray[np.int64], dynamics: Dynamics) -> None:
         """Give the cars ``ids`` (k,) the worlds of ``dynamics`` (arrays (k,))."""

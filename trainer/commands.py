@@ -25,7 +25,7 @@ from trainer.plots import plot_lines, plot_training
 from trainer.progress import ProgressLine
 from trainer.run_folder import RunFolder, versions
 from trainer.table import lap_table, summary_line
-from trainer.time_trials import Conditions, TimeTrials, Trial, summary
+from trainer.time_trials import Conditions, TimeTrials, summary
 from trainer.training import Training, load_best
 from trainer.video import Hud, TopView, VideoWriter, compose
 from vehicle.action_space import ActionSpace, default_action_space, load_action_space
@@ -59,8 +59,9 @@ def train(args: argparse.Namespace) -> int:
         plot_training(folder.rows(), folder.path / "training.png")
     lap = "no lap yet" if result["first_lap_s"] is None else f"first lap after {result['first_lap_s']} s"
     text = (
-        f"{result['steps']} steps in {result['wall_s']} s, {lap}, {100 * float(str(result['completion_rate'])):.0f} % of laps "
-        f"completed\nbundle: {result['bundle']}\nnext: hotlap evaluate {result['bundle']} --track {training.tracks[0].name}"
+        f"{result['steps']} steps in {result['wall_s']} s, {lap}, "
+        f"{100 * float(str(result['completion_rate'])):.0f} % of laps completed\nbundle: {result['bundle']}\n"
+        f"next: hotlap evaluate {result['bundle']} --track {training.tracks[0].name}"
     )
     emit(args.json, result, text)
     return 0
@@ -243,7 +244,9 @@ def export(args: argparse.Namespace) -> int:
             "versions": versions(),
         },
     )  # fmt: skip
-    result = {"run": str(args.run), "bundle": str(target), "steps": steps, "sha256": bundle.sha256, "network": policy.name}
+    result = {
+        "run": str(args.run), "bundle": str(target), "steps": steps, "sha256": bundle.sha256, "network": policy.name,
+    }  # fmt: skip
     emit(args.json, result, f"bundle: {target} (from step {steps})")
     return 0
 

@@ -28,6 +28,9 @@ _OPSET = 17
 class Graph(nn.Module):
     """The whole way from the contract's picture to its output; what the ONNX file holds."""
 
+    low: Tensor
+    high: Tensor
+
     def __init__(self, policy: Policy, action_space: ActionSpace) -> None:
         super().__init__()
         self.policy = policy
@@ -61,7 +64,7 @@ def onnx_bytes(policy: Policy, action_space: ActionSpace) -> bytes:
         torch.onnx.export(
             graph,
             (torch.zeros(2, 120, 160, 1, dtype=torch.uint8),),
-            buffer,
+            buffer,  # type: ignore[arg-type]  # the older exporter takes a buffer, its annotation is the newer's
             dynamo=False,
             opset_version=_OPSET,
             input_names=["frames"],

@@ -37,7 +37,7 @@ NETWORKS = {
         ((32, 8, 4), (32, 4, 2), (64, 4, 2), (64, 3, 1)), (512, 512, 256, 128)
     ),
     "HOTLAP_FAST": Architecture(((16, 3, 2), (32, 3, 2)), (128,), crop_top=24, pool=4, standardise=True),
-    "HOTLAP_FINE": Architecture(((16, 5, 2), (32, 3, 2), (32, 3, 2)), (128,), crop_top=24, pool=2, standardise=True),
+    "HOTLAP_FINE": Architecture(((8, 5, 2), (16, 3, 2), (32, 3, 2)), (128,), crop_top=24, pool=2, standardise=True),
 }
 DEFAULT_NETWORK = "HOTLAP_FAST"
 
@@ -83,7 +83,8 @@ class Encoder(nn.Module):
 
     def forward(self, observation: Tensor) -> Tensor:
         """(N, 1, h, w) -> (N, width)"""
-        return self.layers(observation)
+        output: Tensor = self.layers(observation)
+        return output
 
 
 def front(frames: Tensor, architecture: Architecture) -> Tensor:
@@ -111,6 +112,9 @@ class Policy(nn.Module):
         symmetric: make it symmetric where the action space is.
     """
 
+    sees_state = False
+    mirror: Tensor
+
     def __init__(self, name: str, action_space: ActionSpace, symmetric: bool = True) -> None:
         super().__init__()
         if name not in NETWORKS:
@@ -129,7 +133,8 @@ class Policy(nn.Module):
             self.symmetric = symmetric and action_space.symmetric
             self.register_buffer("mirror", torch.tensor([-1.0, 1.0]))
             self.log_std = nn.Parameter(torch.full((2,), -0.7))
-        self.to(memory_format=torch.channels_last)  # half the time on a CPU
+        # torch's annotations do not know this argument of `to` without the others
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # half the time on a CPU
 
     def front(self, frames: Tensor) -> Tensor:
         """uint8 (N, 120, 160, 1) -> what the layers take."""
@@ -138,8 +143,9 @@ class Policy(nn.Module):
     def forward(self, observation: Tensor) -> Tensor:
         """From ``front``'s output to logits (N, A), or means in [-1, 1] (N, 2) not yet clipped."""
         if not self.symmetric:
-            return self.head(self.encoder(observation))
-        both = self.head(self.encoder(torch.cat([observation, observation.flip(3)])))
+            output: Tensor = self.head(self.encoder(observation))
+            return output
+        both: Tensor = self.head(self.encoder(torch.cat([observation, observation.flip(3)])))
         straight, flipped = both.chunk(2)
         if self.continuous:
             return 0.5 * (straight + flipped * self.mirror)
@@ -149,15 +155,17 @@ class Policy(nn.Module):
 class ValueNet(nn.Module):
     """Expected return, from the simulator's privileged state or from the picture."""
 
-    def __init__(self, privileged: bool, state_size: int, architecture: Architecture) -> None:
+    def __init__(self, privileged: bool, state_size: int, architecture: Architecture | None) -> None:
         super().__init__()
         self.privileged = privileged
         if privileged:
             self.layers: nn.Module = mlp((state_size, 128, 128, 1), 1.0)
         else:
+            assert architecture is not None  # only a policy on the state has none, and its value is privileged
             encoder = Encoder(architecture)
             self.layers = nn.Sequential(encoder, _initialise(nn.Linear(encoder.width, 1), 1.0))
 
     def forward(self, state: Tensor, observation: Tensor) -> Tensor:
         """(N,) values."""
-        return self.layers(state if self.privileged else observation).squeeze(-1)
+        values: Tensor = self.layers(state if self.privileged else observation)
+        return values.squeeze(-1)

@@ -1,7 +1,8 @@
 """Proximal Policy Optimization, from top to bottom.
 
-Source of the algorithm: Schulman et al. 2017 (arXiv 1707.06347), advantage estimation 2016 (arXiv 1506.02438). The loop:
-``collect`` drives all cars for some steps with the present policy, ``update`` improves policy and value on that data.
+Source of the algorithm: Schulman et al. 2017 (arXiv 1707.06347), advantage estimation 2016 (arXiv 1506.02438). The
+loop: ``collect`` drives all cars for some steps with the present policy, ``update`` improves policy and value on that
+data.
 """
 
 from __future__ import annotations
@@ -9,13 +10,14 @@ from __future__ import annotations
 import math
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sim.batch_env import IN_PROGRESS, LAP_COMPLETE, BatchEnv
+from sim.batch_env import IN_PROGRESS, LAP_COMPLETE, BatchEnv, Step
 from trainer.errors import TrainerError
 from trainer.networks import Policy, ValueNet
 from vehicle.config import ranged
@@ -137,11 +139,10 @@ class PPO:
         self.optimiser = torch.optim.Adam(self.parameters, lr=config.learning_rate, eps=1e-5)
         self.generator = torch.Generator().manual_seed(seed + 1)
         self._noise = torch.zeros(env.n, 2)
-        self._frames = torch.from_numpy(env.reset().copy())
-        self._state = torch.from_numpy(env.state()).float()
+        self.continue_from(env.reset())
         self.steps = 0
-        self.episode_reward = np.zeros(env.n)
-        self.finished: list[tuple[float, float, int]] = []  # reward, progress, status of episodes since last asked
+        self._episode_reward = np.zeros(env.n)
+        self._finished: list[tuple[float, float, int]] = []  # reward, progress, status of episodes since last asked
 
     # -- acting -----------------------------------------------------------------------------------------------------
 
@@ -155,6 +156,22 @@ class PPO:
         self._noise = rho * self._noise + math.sqrt(1 - rho * rho) * fresh
         return output + self.policy.log_std.exp() * self._noise
 
+    def _look(self, frames: Tensor, state: Tensor) -> Tensor:
+        """What the policy takes: of the pictures, or of the state for a teacher."""
+        return self.policy.front(state if self.policy.sees_state else frames)
+
+    def note(self, step: Step) -> None:
+        """Keep account of episodes, from a step of the environment."""
+        self._episode_reward += step.reward
+        for car in np.flatnonzero(step.status != IN_PROGRESS).tolist():
+            self._finished.append((self._episode_reward[car], float(step.progress[car]), int(step.status[car])))
+            self._episode_reward[car] = 0.0
+
+    def continue_from(self, frames: NDArray[np.uint8]) -> None:
+        """Take over an environment that somebody else has driven; ``frames`` are its newest pictures."""
+        self._frames = torch.from_numpy(frames.copy())
+        self._state = torch.from_numpy(self.env.state()).float()
+
     @torch.no_grad()
     def collect(self) -> Batch:
         """Drive every car for ``steps_per_update`` steps."""
@@ -164,7 +181,7 @@ class PPO:
         reward, value = torch.zeros(steps, cars), torch.zeros(steps, cars)
         done, last_value = torch.zeros(steps, cars), torch.zeros(steps, cars)
         for t in range(steps):
-            observation = self.policy.front(self._frames)
+            observation = self._look(self._frames, self._state)
             with autocast():
                 output = self.policy(observation).float()
                 value[t] = self.value(self._state, observation).float()
@@ -179,19 +196,15 @@ class PPO:
             ended = step.status != IN_PROGRESS
             done[t] = torch.from_numpy(ended).float()
             if len(step.last_ids):
+                last_state = torch.from_numpy(step.last_state).float()
                 with autocast():
-                    final = self.value(
-                        torch.from_numpy(step.last_state).float(), self.policy.front(torch.from_numpy(step.last_frames))
-                    )
+                    final = self.value(last_state, self._look(torch.from_numpy(step.last_frames), last_state))
                 last_value[t, torch.from_numpy(step.last_ids)] = final.float()
-            self.episode_reward += step.reward
-            for car in np.flatnonzero(ended).tolist():
-                self.finished.append((self.episode_reward[car], float(step.progress[car]), int(step.status[car])))
-                self.episode_reward[car] = 0.0
+            self.note(step)
             self._frames = torch.from_numpy(step.frames.copy())
             self._state = torch.from_numpy(env.state()).float()
         with autocast():
-            next_value = self.value(self._state, self.policy.front(self._frames)).float()
+            next_value = self.value(self._state, self._look(self._frames, self._state)).float()
         advantage = generalised_advantage(
             reward, value, next_value, done, last_value, config.discount, config.gae_lambda
         )
@@ -268,7 +281,7 @@ class PPO:
 
     def episodes(self) -> dict[str, float]:
         """Figures of the episodes that ended since the last call."""
-        done, self.finished = self.finished, []
+        done, self._finished = self._finished, []
         if not done:
             return {"episodes": 0, "reward": float("nan"), "progress": float("nan"), "completion": float("nan")}
         rewards, progress, status = (np.array(column) for column in zip(*done, strict=True))
@@ -284,7 +297,7 @@ class PPO:
         frames = self._frames.numpy()
         return frames[np.arange(count) % len(frames)]
 
-    def state_dict(self) -> dict[str, object]:
+    def state_dict(self) -> dict[str, Any]:
         """Everything that learning goes on from, but for the environment."""
         return {
             "policy": self.policy.state_dict(),
@@ -294,7 +307,7 @@ class PPO:
             "steps": self.steps,
         }
 
-    def load_state_dict(self, state: dict[str, object]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """The reverse of ``state_dict``."""
         self.policy.load_state_dict(state["policy"])
         self.value.load_state_dict(state["value"])

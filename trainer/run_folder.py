@@ -49,7 +49,13 @@ class RunFolder:
 
     @classmethod
     def create(
-        cls, path: Path, config: RunConfig, tracks: Sequence[Track], reward: RewardFunction, space: ActionSpace, car: CarSpec
+        cls,
+        path: Path,
+        config: RunConfig,
+        tracks: Sequence[Track],
+        reward: RewardFunction,
+        space: ActionSpace,
+        car: CarSpec,
     ) -> RunFolder:
         """Make a new run folder.
 
@@ -183,7 +189,7 @@ class RunFolder:
         head, _, payload = data.partition(b"\n")
         previous = path.with_name("previous.pt")
         way_out = f"mv {previous} {path}, then hotlap train --resume --out {self.path}" if previous.exists() else ""
-        if not head.startswith(_HEADER) or head[len(_HEADER) :].decode("ascii", "replace") != hashlib.sha256(payload).hexdigest():
+        if head != _HEADER + hashlib.sha256(payload).hexdigest().encode():
             raise RunError(
                 f"the checkpoint {path} is damaged: its sha256 does not match ({len(data)} bytes)",
                 cause="a disk error, or a file that was changed or cut",

@@ -115,7 +115,7 @@ class TimeTrials:
         self.conditions = conditions or Conditions()
         per_wave = max(1, _CARS // len(self.tracks))
         self._waves = [min(per_wave, trials - first) for first in range(0, trials, per_wave)]
-        self._make = lambda cars: BatchEnv(
+        self._make: Callable[[int], BatchEnv] = lambda cars: BatchEnv(
             self.tracks,
             cars,
             car=car,

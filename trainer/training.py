@@ -87,13 +87,13 @@ class Training:
         self.progress = Progress()
         self.rows: list[dict[str, float]] = []
         self._begun = time.perf_counter()
-        self._stage = "start"
+        self.extra: dict[str, Any] = {}  # what a method keeps in checkpoints beside the learner
         torch.set_num_threads(self.threads)
         scored = Conditions(look="random" if config.preset(len(self.tracks)) == "full" else "nominal", looks=4)
         each = max(1, -(-config.evaluate_trials // len(self.tracks)))
-        common: dict[str, Any] = dict(
-            action_space=self.space, car=self.car, control_hz=config.control_hz, threads=self.threads
-        )
+        common: dict[str, Any] = {
+            "action_space": self.space, "car": self.car, "control_hz": config.control_hz, "threads": self.threads,
+        }  # fmt: skip
         self._first_lap = TimeTrials(self.tracks, 1, conditions=Conditions(), seed=config.seed, **common)
         self._scores = TimeTrials(self.tracks, each, conditions=scored, seed=config.seed + 1, **common)
         self._last_evaluation = self._last_checkpoint = self._last_look = 0.0
@@ -182,14 +182,14 @@ class Training:
             figures["steps_per_s"] = len(batch.target) / (time.perf_counter() - clock)
             self.after_update(figures)
 
-    def after_update(self, figures: dict[str, float]) -> None:
-        """Look for the first lap, evaluate, checkpoint and report, each when it is due."""
+    def after_update(self, figures: dict[str, float], looks: bool = True) -> None:
+        """Look for the first lap (unless not ``looks``), evaluate, checkpoint and report, each when it is due."""
         now = self.elapsed_s()
-        if self.progress.first_lap_s is None and now - self._last_look > self._look_cost / _FIRST_LAP_SHARE:
+        if looks and self.progress.first_lap_s is None and now - self._last_look > self._look_cost / _FIRST_LAP_SHARE:
             self._look_for_first_lap()
         row = {"steps": float(self.learner.steps), "wall_s": self.elapsed_s()} | figures
         waited = now - self._last_evaluation
-        if self.progress.first_lap_s is not None and waited > self.config.evaluate_every_s:
+        if looks and self.progress.first_lap_s is not None and waited > self.config.evaluate_every_s:
             row |= self._evaluate()
         self.rows.append(row)
         if now - self._last_checkpoint > self.config.checkpoint_every_s:
@@ -227,7 +227,8 @@ class Training:
         score = (rate, -float(lap) if lap is not None else progress - 1e6)  # type: ignore[arg-type]
         if self.progress.best is None or score >= self.progress.best:
             self.progress.best, self.progress.completion_rate = score, rate
-            self.folder.save_checkpoint({"policy": self.learner.policy.state_dict(), "steps": self.learner.steps}, "best")
+            state = {"policy": self.learner.policy.state_dict(), "steps": self.learner.steps}
+            self.folder.save_checkpoint(state, "best")
             self._export()
         return {"eval_completion": rate, "eval_lap_s": float(lap) if lap is not None else float("nan")}  # type: ignore[arg-type]
 
@@ -261,7 +262,7 @@ class Training:
 
     def _checkpoint(self) -> None:
         progress = vars(self.progress) | {"wall_s": self.elapsed_s()}
-        self.folder.save_checkpoint({"learner": self.learner.state_dict(), "progress": progress, "stage": self._stage})
+        self.folder.save_checkpoint({"learner": self.learner.state_dict(), "progress": progress, "extra": self.extra})
         self.folder.write_metrics(self.rows, COLUMNS)
         self._last_checkpoint = self.elapsed_s()
 
@@ -272,7 +273,7 @@ class Training:
             saved["wall_s"], saved["first_lap_s"], saved["first_lap_steps"], tuple(best) if best else None,
             saved["completion_rate"],
         )  # fmt: skip
-        self._stage = state["stage"]
+        self.extra = state["extra"]
         # Rows after the checkpoint belong to steps that are driven again.
         self.rows = [row for row in self.folder.rows() if row["steps"] <= state["learner"]["steps"]]
 
