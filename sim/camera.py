@@ -119,9 +119,9 @@ class RoadCamera:
         # Squared distance from the picture's middle, 256 in the corners, as row and column parts.
         rows = (np.arange(kernel.HEIGHT) - kernel.HEIGHT / 2 + 0.5) / (kernel.HEIGHT / 2)
         columns = (np.arange(kernel.WIDTH) - kernel.WIDTH / 2 + 0.5) / (kernel.WIDTH / 2)
-        self._radius = np.zeros((kernel.WIDTH, 2), np.int32)
-        self._radius[: kernel.HEIGHT, 0] = 128 * rows**2
-        self._radius[:, 1] = 128 * columns**2
+        self._radius = np.zeros((2, kernel.WIDTH), np.int32)
+        self._radius[0, : kernel.HEIGHT] = 128 * rows**2
+        self._radius[1] = 128 * columns**2
         self.set_optics(np.arange(n), Optics.nominal(spec, n))
 
     def set_optics(self, ids: NDArray[np.int64], optics: Optics) -> None:

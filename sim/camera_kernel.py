@@ -25,7 +25,7 @@ FX_BLUR, FX_VIGNETTE, FX_NOISE, FX_SHADOW, FX_SHADOW_NX, FX_SHADOW_NY, FX_SHADOW
 BOX_X, BOX_Y, BOX_YAW, BOX_HALF_LENGTH, BOX_HALF_WIDTH, BOX_HEIGHT, BOX_GRAY, BOX_COLUMNS = 0, 1, 2, 3, 4, 5, 6, 7
 NOISE_SIZE = 1 << 16  # plus one row, so that a row may start anywhere
 PANORAMA_ROWS, PANORAMA_COLUMNS = 64, 512
-_HORIZON = -0.012  # rays flatter than this see the background: beyond 10 m for a camera at 0.127 m
+_HORIZON = -0.004  # rays flatter than this see the background: beyond 32 m for a camera at 0.127 m
 _NEAR_M = 0.02
 _f = np.float32
 _u = np.uint32
@@ -63,7 +63,7 @@ def _axes(pose, cam, out):
 
 @njit(**_JIT)
 def _ground(
-    frame, axes, focal, texels, base, offsets, widths, heights, ppm, origin, fx, panorama, azimuth, idx, wx, wy, shade
+    frame, axes, focal, texels, base, offsets, widths, heights, ppm, origin, fx, panorama, azimuth, idx, wx, wy, value
 ):  # fmt: skip
     """Ground below the horizon, panorama above it."""
     half, zero, c256 = _f(0.5), _f(0), _f(256)
@@ -123,7 +123,11 @@ def _ground(
             ix, iy = _i(x), _i(y)
             wx[u] = _u(_i((x - _f(ix)) * c256))
             wy[u] = _u(_i((y - _f(iy)) * c256))
-            idx[u] = iy * w + ix
+            idx[u] = _u(iy * w + ix)
+        for u in range(WIDTH):  # reads from memory alone, so that the arithmetic before and after is vectorised
+            idx[u] = texels[start + np.uint64(_u(idx[u]))]
+        for u in range(WIDTH):
+            value[u] = _texel(_u(idx[u]), wx[u], wy[u])
         if shadow:
             nx, ny = _f(fx[FX_SHADOW_NX]), _f(fx[FX_SHADOW_NY])
             c = _f(fx[FX_SHADOW_C] - fx[FX_SHADOW_NX] * axes[0, 0] - fx[FX_SHADOW_NY] * axes[0, 1])
@@ -131,27 +135,23 @@ def _ground(
             for u in range(WIDTH):
                 inverse = -cz / min(az + _f(u) * dz, _f(_HORIZON))
                 distance = (nx * (ax + _f(u) * dx) + ny * (ay + _f(u) * dy)) * inverse - c
-                shade[u] = shadow_q if abs(distance) < band else _u(256)
-        else:
-            for u in range(WIDTH):
-                shade[u] = _u(256)
+                value[u] = (value[u] * (shadow_q if abs(distance) < band else _u(256))) >> _u(8)
         if first_sky or last_sky:
             for u in range(WIDTH):
                 if az + _f(u) * dz <= _f(_HORIZON):
-                    frame[v, u] = _texel(texels[start + np.uint64(_u(idx[u]))], wx[u], wy[u], shade[u])
+                    frame[v, u] = np.uint8(value[u])
         else:
             for u in range(WIDTH):
-                frame[v, u] = _texel(texels[start + np.uint64(_u(idx[u]))], wx[u], wy[u], shade[u])
+                frame[v, u] = np.uint8(value[u])
 
 
 @njit(inline="always", **_JIT)
-def _texel(word, wx, wy, shade):
+def _texel(word, wx, wy):
     """Bilinear value of a packed texel: both rows at once in 16-bit halves, then between the rows."""
     low = word & _u(0x00FF00FF)
     high = (word >> _u(8)) & _u(0x00FF00FF)
     across = low * (_u(256) - wx) + high * wx
-    value = ((across & _u(0xFFFF)) * (_u(256) - wy) + (across >> _u(16)) * wy) >> _u(8)
-    return np.uint8((value * shade) >> _u(16))
+    return ((across & _u(0xFFFF)) * (_u(256) - wy) + (across >> _u(16)) * wy + _u(32768)) >> _u(16)
 
 
 @njit(**_JIT)
@@ -301,13 +301,17 @@ def _lens(frame, fx, lut, noise, seed, previous, current, radius):
         # A multiplicative hash of the frame's seed and the row picks where in the noise table the row starts.
         state = state * np.uint64(6364136223846793005) + np.uint64(1442695040888963407)
         start = _i((state >> np.uint64(33)) & np.uint64(NOISE_SIZE - 1))
-        row = _i(radius[v, 0])
+        row = radius[0, v]
+        if vignette > 0:
+            for u in range(WIDTH):
+                current[u] = (_i(frame[v, u]) * (_i(65536) - vignette * (row + radius[1, u]))) >> 16
+        else:
+            for u in range(WIDTH):
+                current[u] = _i(frame[v, u])
         for u in range(WIDTH):
-            current[u] = (_i(frame[v, u]) * (_i(65536) - vignette * (row + _i(radius[u, 1])))) >> 16
+            current[u] = _i(lut[_u(current[u])])
         for u in range(WIDTH):
-            current[u] = _i(lut[current[u]])
-        for u in range(WIDTH):
-            value = current[u] + ((_i(noise[start + u]) * amplitude) >> 8)
+            value = current[u] + ((_i(noise[_u(start + u)]) * amplitude) >> 8)
             value = _i(0) if value < 0 else value
             value = _i(255) if value > 255 else value
             frame[v, u] = np.uint8(value)
@@ -322,8 +326,8 @@ def render(
     """Draw frames[begin:end]. See ``sim.camera.RoadCamera`` for what the arrays are."""
     axes = np.empty((4, 3))
     azimuth = np.empty(WIDTH, np.float32)
-    idx = np.empty(WIDTH, np.int32)
-    wx, wy, shade = np.empty(WIDTH, np.uint32), np.empty(WIDTH, np.uint32), np.empty(WIDTH, np.uint32)
+    idx = np.empty(WIDTH, np.uint32)
+    wx, wy, value = np.empty(WIDTH, np.uint32), np.empty(WIDTH, np.uint32), np.empty(WIDTH, np.uint32)
     corners, scratch = np.empty((4, 3)), np.empty((2, 16, 3))
     low, high = np.empty(WIDTH), np.empty(WIDTH)
     order = np.empty(boxes.shape[1] + 1, np.int64)
@@ -337,7 +341,7 @@ def render(
         frame = frames[n]
         _ground(
             frame, axes, focal, texels, bases[s], offsets[s], widths[s], heights[s], ppms[s], origins[s], fxs[n],
-            panoramas[s], azimuth, idx, wx, wy, shade,
+            panoramas[s], azimuth, idx, wx, wy, value,
         )  # fmt: skip
         count = barrier_counts[s]
         _standing(

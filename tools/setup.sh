@@ -80,5 +80,7 @@ if [ "$(uname -s)" = Linux ]; then
     renders || fail "MuJoCo cannot render without a screen: $(tail -n 1 "$log")" \
         "next: read $log; MUJOCO_GL=osmesa make setup renders in software, with libosmesa6 installed"
 fi
+say "compiling the simulator's inner loops"
+quietly "$venv/bin/python" -m sim.precompile
 rm -f "$log"
 say "done"

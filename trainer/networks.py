@@ -36,7 +36,8 @@ NETWORKS = {
     "DEEP_CONVOLUTIONAL_NETWORK_DEEP": Architecture(
         ((32, 8, 4), (32, 4, 2), (64, 4, 2), (64, 3, 1)), (512, 512, 256, 128)
     ),
-    "HOTLAP_FAST": Architecture(((16, 3, 2), (32, 3, 2)), (128,), crop_top=24, pool=4, standardise=True),
+    "HOTLAP_FAST": Architecture(((16, 6, 4), (32, 3, 2)), (128,), crop_top=24, pool=2, standardise=True),
+    "HOTLAP_TINY": Architecture(((16, 3, 2), (32, 3, 2)), (128,), crop_top=24, pool=4, standardise=True),
     "HOTLAP_FINE": Architecture(((8, 5, 2), (16, 3, 2), (32, 3, 2)), (128,), crop_top=24, pool=2, standardise=True),
 }
 DEFAULT_NETWORK = "HOTLAP_FAST"
