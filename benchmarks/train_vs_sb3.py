@@ -1,24 +1,28 @@
 """Our PPO and Stable-Baselines3's, side by side: wall time to the first lap and to 20 of 20 laps, as ratios.
 
-``python -m benchmarks.train_vs_sb3`` trains, for each seed, first ours and then SB3's. A ratio is SB3 / ours: above 1 ours
-is faster. A side that does not get there within the cap makes it a bound, marked "at least" or "at most".
+``python -m benchmarks.train_vs_sb3`` trains, for each seed, first ours and then SB3's. A ratio is SB3 / ours: above 1
+ours is faster. A side that does not get there within the cap makes it a bound, marked "at least" or "at most".
 
-The same on both sides: simulator, track, cars, threads, worlds and starts (one seed), reward, actions, picture, layers of
-the encoder and their initialisation; rollout, minibatch, epochs, learning rate and its fall over the cap, discount,
-lambda, clip, entropy, value weight, gradient norm, Adam; and the judge: after every update the greedy policy drives a lap
-from the start line, and once it can, the 20 trials (at most once in ``LOOK_EVERY_S``). The clocks count training only:
-not these drives, not the making of environments, not compilation, which a throw-away update of each side does before.
-SB3's gets all cars in one call and bootstraps where ours does: at the step limit, and at the unseen finish line.
+The same on both sides: simulator, track, cars, threads, worlds and starts (one seed), reward, actions, picture, layers
+of the encoder and their initialisation; rollout, minibatch, epochs, learning rate and its fall over the cap, discount,
+lambda, clip, entropy, value weight, gradient norm, Adam; and the judge: after every update the greedy policy drives a
+lap from the start line, and once it can, the 20 trials (at most once in ``LOOK_EVERY_S``). The clocks count training
+only: not these drives, not the making of environments, not compilation, which a throw-away update of each side does
+before. SB3's gets all cars in one call and bootstraps where ours does: at the step limit and the unseen finish line.
 
 Not comparable, being what each is:
 - Ours has a left-right symmetric policy and a value network on the simulator's state. ``--ours plain`` has neither (its
-  value network then has an encoder of its own) and leaves the engineering: pooled pictures in the buffer, channels-last,
-  bf16 where the processor has it, Huber.
-- SB3's shares one encoder between policy and value (its default, and the faster), fits values by squared error, and ends
-  its epochs at the first minibatch of 1.5 times the KL limit, where ours looks at the mean of an epoch.
-- SB3's buffer keeps what it is shown, the picture of 120 x 160, and its network crops, pools and standardises that again
-  in every epoch. ``--sb3 front-once`` shows it the small picture instead, as a careful user of it might.
+  value network then has an encoder of its own) and leaves the engineering: pooled pictures in the buffer,
+  channels-last, bf16 where the processor has it, Huber.
+- SB3's shares one encoder between policy and value (its default, and the faster), fits values by squared error, and
+  ends its epochs at the first minibatch of 1.5 times the KL limit, where ours looks at the mean of an epoch.
+- SB3's buffer keeps what it is shown, the picture of 120 x 160, and its network crops, pools and standardises that
+  again in every epoch. ``--sb3 front-once`` shows it the small picture instead, as a careful user of it might.
 - Hyperparameters are ours, found for ours; nobody has tuned them for SB3's.
+
+On an easy track either side may lap after one update, or with the weights that it was born with; the ratio is then
+that of the time of an update. ``untrained_progress`` (percent of a lap, before any update) and the steps tell. Machines
+in use tell by ``cpu_s``, the processor time of training: well below ``wall_s`` times threads, distrust the ratios.
 """
 
 from __future__ import annotations
@@ -86,13 +90,18 @@ class Watch:
 
     def __init__(self, judges: Sequence[TimeTrials], cap_s: float, final_rate: float) -> None:
         self.judges, self.cap_s, self.final_rate = judges, cap_s, final_rate
-        self.clock_s, self.steps = 0.0, 0
+        self.clock_s, self.cpu_s, self.steps = 0.0, 0.0, 0
         self.reached: dict[str, tuple[float, int]] = {}  # goal -> (seconds, steps)
-        self._begun_s = self._next_look_s = 0.0
+        self.untrained_progress = 0.0  # percent
+        self._begun_s = self._begun_cpu_s = self._next_look_s = 0.0
 
-    def start(self) -> None:
+    def start(self, drive: Driver) -> None:
         """Training begins."""
-        self._begun_s = time.perf_counter()
+        self.untrained_progress = self.judges[0].run(drive)[0].progress
+        self._go_on()
+
+    def _go_on(self) -> None:
+        self._begun_s, self._begun_cpu_s = time.perf_counter(), time.process_time()
 
     def rate_scale(self) -> float:
         """What is left of the learning rate: it falls linearly over the cap, as in a run of that time limit."""
@@ -102,6 +111,7 @@ class Watch:
     def look(self, drive: Driver, steps: int) -> bool:
         """After an update: try what is not reached yet. True when there is nothing more to train for, or no time."""
         self.clock_s += time.perf_counter() - self._begun_s
+        self.cpu_s += time.process_time() - self._begun_cpu_s
         self.steps = steps
         if "first_lap" not in self.reached and self.judges[0].run(drive)[0].completed:
             self.reached["first_lap"] = self.clock_s, steps
@@ -109,7 +119,7 @@ class Watch:
             self._next_look_s = self.clock_s + LOOK_EVERY_S
             if all(trial.completed for trial in self.judges[1].run(drive)):
                 self.reached["all_trials"] = self.clock_s, steps
-        self.start()
+        self._go_on()
         return "all_trials" in self.reached or self.clock_s >= self.cap_s
 
     def figures(self) -> dict[str, float | None]:
@@ -117,7 +127,8 @@ class Watch:
         result: dict[str, float | None] = {}
         for goal in GOALS:
             result[f"{goal}_s"], result[f"{goal}_steps"] = self.reached.get(goal, (None, None))
-        return result | {"wall_s": self.clock_s, "steps": self.steps, "steps_per_s": self.steps / self.clock_s}
+        result |= {"wall_s": self.clock_s, "steps": self.steps, "steps_per_s": self.steps / self.clock_s}
+        return result | {"cpu_s": self.cpu_s, "untrained_progress": self.untrained_progress}
 
 
 def train_ours(setup: Setup, seed: int, watch: Watch) -> None:
@@ -131,7 +142,7 @@ def train_ours(setup: Setup, seed: int, watch: Watch) -> None:
     def drive(frames: NDArray[np.uint8]) -> NDArray[np.float32]:
         return SPACE.decode(graph(torch.from_numpy(frames)).numpy().argmax(axis=1))
 
-    watch.start()
+    watch.start(drive)
     over = False
     while not over:
         learner.update(learner.collect(), watch.rate_scale())
@@ -145,7 +156,7 @@ class Cars(VecEnv):
 
     def __init__(self, env: BatchEnv, small: Architecture | None) -> None:
         self.env, self.small = env, small
-        seen = spaces.Box(0, 255, (1, HEIGHT, WIDTH), np.uint8)  # channels first, as SB3 wants it
+        seen: spaces.Box[Any] = spaces.Box(0, 255, (1, HEIGHT, WIDTH), np.uint8)  # channels first, as SB3 wants it
         if small is not None:
             seen = spaces.Box(-9, 9, self.shown(np.zeros((1, HEIGHT, WIDTH, 1), np.uint8)).shape[1:], np.float32)
         super().__init__(env.n, seen, spaces.Discrete(SPACE.size))
@@ -209,7 +220,7 @@ class Looks(BaseCallback):
         self.watch, self.drive, self.over = watch, drive, False
 
     def _on_training_start(self) -> None:
-        self.watch.start()
+        self.watch.start(self.drive)
 
     def _on_rollout_start(self) -> None:
         if self.model.num_timesteps:
@@ -237,7 +248,7 @@ def train_sb3(setup: Setup, seed: int, watch: Watch) -> None:
     def drive(frames: NDArray[np.uint8]) -> NDArray[np.float32]:
         return SPACE.decode(model.predict(cars.shown(frames), deterministic=True)[0])
 
-    model.learn(sys.maxsize, Looks(watch, drive), log_interval=None)
+    model.learn(sys.maxsize, Looks(watch, drive), log_interval=sys.maxsize)
     cars.close()
 
 
@@ -263,11 +274,12 @@ def medians(runs: Sequence[Figures]) -> Figures:
             middle = statistics.median(each)
             result[side][name] = middle if math.isfinite(middle) else None
     for goal in GOALS:
-        each = [run["ratios"][goal] for run in runs]
-        kinds = {r["is"] for r in each} - {"exact"}
-        known = len(kinds) < 2 and "unknown" not in kinds
-        middle = statistics.median(r["value"] for r in each) if known else None
-        result["ratios"][goal] = {"value": middle, "is": (kinds or {"exact"}).pop() if known else "unknown"}
+        ratios = [run["ratios"][goal] for run in runs]
+        kinds = {r["is"] for r in ratios} - {"exact"} or {"exact"}
+        if len(kinds) > 1 or "unknown" in kinds:
+            result["ratios"][goal] = {"value": None, "is": "unknown"}
+        else:
+            result["ratios"][goal] = {"value": statistics.median(r["value"] for r in ratios), "is": kinds.pop()}
     result["ratios"]["steps_per_s"] = statistics.median(run["ratios"]["steps_per_s"] for run in runs)
     return result
 
@@ -276,6 +288,8 @@ def rounded(value: Any) -> Any:
     """Figures to three digits after the point, however deep they are."""
     if isinstance(value, dict):
         return {name: rounded(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [rounded(item) for item in value]
     return round(value, 3) if isinstance(value, float) else value
 
 

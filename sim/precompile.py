@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from sim.batch_env import BatchEnv
+from sim.camera import RoadCamera
 from sim.camera_kernel import BOX_COLUMNS
 from sim.track import load_track
 from sim.world import Randomisation
@@ -19,7 +20,7 @@ def main() -> None:
     env = BatchEnv([load_track("first_oval")], 2, randomise=Randomisation(looks=1), threads=1)
     try:
         env.reset()
-        assert env.camera is not None
+        assert isinstance(env.camera, RoadCamera)
         env.camera.boxes = np.ones((2, 1, BOX_COLUMNS))
         env.camera.box_counts[:] = 1
         env.step(np.zeros(2, dtype=np.int64))

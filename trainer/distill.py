@@ -112,7 +112,7 @@ def distill(training: Training, stop: Callable[[], bool]) -> None:
     teacher = StatePolicy(training.space, config.ppo.symmetric)
     saved = training.extra.get("teacher")
     end_of_teacher = config.distill.teacher_share
-    end_of_dagger = end_of_teacher + config.distill.dagger_share
+    end_of_dagger = min(1.0, end_of_teacher + config.distill.dagger_share)  # a run's share never goes beyond 1
     if saved is not None:
         teacher.load_state_dict(saved)
     if saved is None or training.share() < end_of_teacher:

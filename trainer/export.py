@@ -99,11 +99,11 @@ def export_bundle(
     with torch.no_grad():
         ours = Graph(policy, action_space).eval()(torch.from_numpy(frames)).numpy().astype(np.float32)
     theirs = OnnxPolicy(model, action_space)(frames)
-    # Degrees are compared as shares of the range, so that one bound serves both kinds of output.
-    scale = 1.0
+    # Degrees and m/s are compared as shares of their largest, so that one bound serves all kinds of output.
+    scale = np.ones(action_space.size)
     if isinstance(action_space, ContinuousActionSpace):
-        scale = max(action_space.max_steering_deg, 1.0)
-    difference = float(np.abs(ours - theirs).max()) / scale
+        scale = np.array([action_space.max_steering_deg, action_space.max_speed_mps])
+    difference = float((np.abs(ours - theirs) / scale).max())
     if not difference <= AGREEMENT:
         raise TrainerError(
             f"PyTorch and ONNX Runtime differ by {difference:.2e} (allowed: {AGREEMENT:.0e})",

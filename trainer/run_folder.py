@@ -92,7 +92,7 @@ class RunFolder:
             raise RunError(
                 f"{path} is not a run: it has no config.toml",
                 cause="a wrong path, or a run that was stopped before it began",
-                next_step=f"hotlap train --track NAME --out {path}",
+                next_step=(f"remove {path}, then " if path.exists() else "") + f"hotlap train --track NAME --out {path}",
             )
         return cls(path)
 
@@ -172,6 +172,10 @@ class RunFolder:
             self._guard(keep)
         self.write(f"checkpoints/{name}.pt", _HEADER + hashlib.sha256(payload).hexdigest().encode() + b"\n" + payload)
 
+    def has_checkpoint(self) -> bool:
+        """Whether there is something to resume from."""
+        return any((self.path / "checkpoints" / name).exists() for name in ("last.pt", "previous.pt"))
+
     def load_checkpoint(self, name: str = "last") -> dict[str, Any]:
         """Read RUN/checkpoints/name.pt.
 
@@ -216,7 +220,7 @@ class RunFolder:
         text = io.StringIO()
         writer = csv.DictWriter(text, columns, extrasaction="ignore")
         writer.writeheader()
-        writer.writerows({k: "" if v != v else f"{v:.6g}" for k, v in row.items()} for row in rows)
+        writer.writerows({k: "" if v != v else f"{v:.10g}" for k, v in row.items()} for row in rows)
         self.write("metrics.csv", text.getvalue().encode())
 
 

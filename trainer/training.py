@@ -129,7 +129,8 @@ class Training:
         """
         config = self.config
         state: dict[str, Any] | None = None
-        if resume:
+        # A run that was killed before its first checkpoint goes on from the start.
+        if resume and self.folder.has_checkpoint():
             state = self.folder.load_checkpoint()
             self._restore(state)
         # Another seed after a resume: the same worlds again would not be new experience.

@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import math
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from sim.batch_env import IN_PROGRESS, LAP_COMPLETE, TIME_UP, BatchEnv, EnvSpec
-from sim.reward import RewardFunction
+from sim.reward import RewardFunction, load_reward
 from sim.track import load_track
 from trainer import ppo as module
 from trainer.errors import TrainerError
@@ -24,6 +25,15 @@ from vehicle.action_space import ActionSpace, ContinuousActionSpace, default_act
 CONTINUOUS = ContinuousActionSpace(-30.0, 30.0, 0.4, 1.0)
 SMALL = PPOConfig(cars=4, steps_per_update=8, epochs=1, minibatch=16)
 Maker = Callable[..., PPO]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """On data this small, threads only wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture
@@ -205,7 +215,7 @@ def test_update_makes_good_actions_likelier(space: ActionSpace, make: Maker) -> 
 
 
 def test_update_brings_the_value_to_its_target(make: Maker) -> None:
-    learner = make(config=dataclasses.replace(SMALL, epochs=30, target_kl=0.0))
+    learner = make(config=dataclasses.replace(SMALL, epochs=20, target_kl=0.0, learning_rate=5e-3))
     batch = learner.collect()
     batch.target = torch.full_like(batch.target, 3.0)
     before = (learner.value(batch.state, batch.observation) - 3.0).abs().mean()
@@ -214,7 +224,7 @@ def test_update_brings_the_value_to_its_target(make: Maker) -> None:
 
 
 def test_the_clip_bounds_how_far_one_update_goes(make: Maker) -> None:
-    wild = dataclasses.replace(SMALL, epochs=30, minibatch=32, learning_rate=1e-2, entropy=0.0)
+    wild = dataclasses.replace(SMALL, epochs=10, minibatch=32, learning_rate=1e-2, entropy=0.0)
     moved = []
     for config in (dataclasses.replace(wild, target_kl=0.0), dataclasses.replace(wild, target_kl=0.005)):
         learner = make(config=config)
@@ -292,15 +302,17 @@ def test_episodes_are_counted_once(make: Maker) -> None:
     assert learner.episodes()["episodes"] == 0
 
 
-@pytest.mark.learning
-def test_it_learns_to_drive(make: Maker) -> None:
-    """Mean progress of the episodes at the end is several times that of the first ones."""
-    learner = make(config=PPOConfig(cars=32, steps_per_update=32))
-    learner.update(learner.collect())
-    begin = learner.episodes()["progress"]
-    for _ in range(14):
-        learner.update(learner.collect())
-    learner.episodes()
-    for _ in range(3):
-        learner.update(learner.collect())
-    assert learner.episodes()["progress"] > 2.5 * begin
+def test_it_learns_what_is_rewarded(make: Maker, tmp_path: Path) -> None:
+    """A reward for steering left: soon nearly every action does."""
+    file = tmp_path / "left.py"
+    file.write_text("def reward_function(params):\n    return float(params['steering_angle'] > 0)\n")
+    config = PPOConfig(cars=8, steps_per_update=16, minibatch=64, epochs=4, discount=0.0, symmetric=False, target_kl=0)
+    learner = make(config=config, reward=load_reward(file))
+    left = torch.tensor(default_action_space().steering_deg) > 0
+    shares = []
+    for _ in range(8):
+        batch = learner.collect()
+        shares.append(float(left[batch.action].float().mean()))
+        learner.update(batch)
+    assert shares[0] < 0.6
+    assert shares[-1] > 0.85
