@@ -125,6 +125,7 @@ class BatchEnv:
         self.camera = self._make_camera() if draw else None
         self._rngs = [np.random.default_rng([seed, i]) for i in range(n)]
         self._everyone = np.arange(n)
+        self._refreshed = 0
         self._frames = np.zeros((n, HEIGHT, WIDTH), np.uint8)
         # Poses are kept for as long as the oldest camera frame reaches back.
         latency_s = max(self.car.camera.latency_s, self.randomise.camera_latency_s[1])
@@ -162,6 +163,22 @@ class BatchEnv:
 
             return MujocoCamera(camera, supersample=2)  # 4 is half a gray better and takes three times as long
         return camera
+
+    def refresh_look(self) -> None:
+        """Redraw one appearance, in turn, as one that was not there before; the nominal ones stay.
+
+        A trainer that calls this now and then shows far more appearances than fit in memory. Which one is drawn depends
+        only on the seed and the number of calls.
+        """
+        looks, per_track = self.randomise.looks, self.randomise.looks - 1
+        if not isinstance(self.camera, RoadCamera) or per_track < 1 or self.spec.held_out:
+            return
+        turn, self._refreshed = self._refreshed, self._refreshed + 1
+        which, slot = turn % len(self._base_tracks), 1 + turn // len(self._base_tracks) % per_track
+        index = looks + turn // len(self._base_tracks) % (HELD_OUT - looks)
+        track = self._base_tracks[which]
+        surface = draw_surface(track, random_appearance(track.name, index, self.seed))
+        self.camera.atlas.replace(which * looks + slot, surface)
 
     # -- episodes ---------------------------------------------------------------------------------------------------
 

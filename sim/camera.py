@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from sim import camera_kernel as kernel
 from sim.car_spec import CameraSpec
-from sim.look import LEVELS, PANORAMA_SHAPE, Surface, pack, pyramid
+from sim.look import LEVELS, MAX_BARRIER_CORNERS, PANORAMA_SHAPE, Surface, pack, pyramid
 from sim.threads import Workers
 
 Floats = NDArray[np.float64]
@@ -28,7 +28,6 @@ class Atlas:
     def __init__(self, surfaces: Sequence[Surface]) -> None:
         self.surfaces = tuple(surfaces)
         count = len(self.surfaces)
-        corners = max((len(s.barrier_m) for s in surfaces), default=0)
         self.bases = np.zeros(count, np.uint64)
         self.offsets = np.zeros((count, LEVELS), np.uint64)
         self.widths = np.zeros((count, LEVELS), np.int32)
@@ -36,10 +35,10 @@ class Atlas:
         self.ppms = np.array([s.pixels_per_m for s in surfaces])
         self.origins = np.array([s.origin_m for s in surfaces], dtype=np.float64)
         self.panoramas = np.stack([s.panorama for s in surfaces])
-        self.barriers = np.zeros((count, max(1, corners), 2))
-        self.barrier_counts = np.array([len(s.barrier_m) for s in surfaces], dtype=np.int64)
+        self.barriers = np.zeros((count, MAX_BARRIER_CORNERS, 2))
+        self.barrier_counts = np.zeros(count, np.int64)
         self.barrier_heights = np.array([s.barrier_height_m for s in surfaces])
-        self.barrier_grays = np.zeros((count, max(1, corners)))
+        self.barrier_grays = np.zeros((count, MAX_BARRIER_CORNERS))
         assert self.panoramas.shape[1:] == PANORAMA_SHAPE
         parts, total = [], 0
         for index, surface in enumerate(surfaces):
@@ -51,9 +50,28 @@ class Atlas:
                 parts.append(pack(picture).ravel())
                 used += picture.size
             total += used
-            self.barriers[index, : len(surface.barrier_m)] = surface.barrier_m
-            self.barrier_grays[index, : len(surface.barrier_m)] = surface.barrier_gray
         self.texels = np.concatenate(parts)
+        for index, surface in enumerate(surfaces):
+            self._set_barrier(index, surface)
+
+    def replace(self, index: int, surface: Surface) -> None:
+        """Put another appearance of the same track in the place of surface ``index``."""
+        total = int(self.bases[index])
+        for level, picture in enumerate(pyramid(surface.base)):
+            if picture.shape != (self.heights[index, level], self.widths[index, level]):
+                raise ValueError(f"surface {index} is of another size: {picture.shape}")
+            start = total + int(self.offsets[index, level])
+            self.texels[start : start + picture.size] = pack(picture).ravel()
+        self.panoramas[index] = surface.panorama
+        self.barrier_heights[index] = surface.barrier_height_m
+        self._set_barrier(index, surface)
+        self.surfaces = (*self.surfaces[:index], surface, *self.surfaces[index + 1 :])
+
+    def _set_barrier(self, index: int, surface: Surface) -> None:
+        count = len(surface.barrier_m)
+        self.barrier_counts[index] = count
+        self.barriers[index, :count] = surface.barrier_m
+        self.barrier_grays[index, :count] = surface.barrier_gray
 
 
 @dataclass(frozen=True)
@@ -74,6 +92,8 @@ class Optics:
     noise: Floats  # standard deviation, grays
     shadow: Floats  # light lost in the shadow band, 0 none
     shadow_band: Floats  # (k, 4): normal x, normal y, offset m, half width m
+    tone: Floats  # (k, 4) added to the response at 0, 1/3, 2/3 and 1, shares of the range
+    invert: NDArray[np.bool_]  # the negative picture
 
     @staticmethod
     def nominal(spec: CameraSpec, k: int) -> Optics:
@@ -86,6 +106,7 @@ class Optics:
         return Optics(
             full(spec.forward_m), full(spec.height_m), full(spec.pitch_down_deg), zero, zero,
             full(spec.horizontal_fov_deg), one, zero, one, zero, zero, zero, zero, np.zeros((k, 4)),
+            np.zeros((k, 4)), np.zeros(k, dtype=bool),
         )  # fmt: skip
 
 
@@ -139,6 +160,9 @@ class RoadCamera:
         self._fx[ids, kernel.FX_SHADOW_NX : kernel.FX_SHADOW_HALF + 1] = optics.shadow_band
         ramp = np.arange(256) / 255.0
         curve = 255 * optics.gain[:, None] * ramp[None, :] ** optics.gamma[:, None] + optics.bias[:, None]
+        knots = np.linspace(0, 1, 4)
+        curve += 255 * np.stack([np.interp(ramp, knots, offsets) for offsets in optics.tone])
+        curve = np.where(optics.invert[:, None], 255 - curve, curve)
         self._luts[ids] = np.clip(np.round(curve), 0, 255).astype(np.uint8)
 
     def render(

@@ -23,6 +23,7 @@ HELD_OUT = 1000  # appearances from this index on are never trained on
 LEVELS = 7
 PANORAMA_SHAPE = (64, 512)  # rows from 45 degrees above the horizon down to it, columns around the car
 MARGIN_M = 2.0  # ground drawn beyond the outer border
+MAX_BARRIER_CORNERS = 64
 _MAX_TEXELS = 1.2e6
 _MAX_PPM = 100.0
 
@@ -165,7 +166,11 @@ def _barrier(track: Track, gap_m: float) -> Floats:
     angles = np.linspace(0, 2 * np.pi, 16, endpoint=False)
     circle = min(gap_m, MARGIN_M - 0.1) * np.stack([np.cos(angles), np.sin(angles)], axis=-1)
     cloud = (track.outer[:, None, :] + circle[None]).reshape(-1, 2).astype(np.float32)
-    hull = cv2.approxPolyDP(cv2.convexHull(cloud), 0.08, True)
+    outline, tolerance_m = cv2.convexHull(cloud), 0.08
+    hull = cv2.approxPolyDP(outline, tolerance_m, True)
+    while len(hull) > MAX_BARRIER_CORNERS:
+        tolerance_m *= 1.5
+        hull = cv2.approxPolyDP(outline, tolerance_m, True)
     hull = cv2.convexHull(hull)[:, 0, :].astype(np.float64)
     x, y = hull[:, 0], hull[:, 1]
     area = np.sum(x * np.roll(y, -1) - np.roll(x, -1) * y)

@@ -51,6 +51,10 @@ class Randomisation:
     noise: Range = (0.0, 6.0)
     shadow_probability: float = 0.4
     shadow: Range = (0.15, 0.55)
+    # Training only: bends the response curve by up to this share of the range at four knots, and inverts it sometimes, so
+    # that one drawn appearance stands for many. Evaluations leave it out.
+    tone: float = 0.2
+    invert_probability: float = 0.15
     looks: int = 16  # appearances of each track; 1 is the nominal one only
     start_lateral: float = 0.5  # of the half width, either side
     start_heading_deg: float = 20.0
@@ -76,7 +80,7 @@ def nominal() -> Randomisation:
         motor_gain=one, motor_lag_s=(-1.0, -1.0), action_delay_steps=zero, camera_latency_s=(-1.0, -1.0),
         camera_phase=zero, camera_pitch_deg=zero, camera_roll_deg=zero, camera_yaw_deg=zero, camera_height_m=zero,
         fov_scale=one, gain=one, bias=zero, gamma=one, blur=zero, vignette=zero, noise=zero, shadow_probability=0.0,
-        looks=1,
+        tone=0.0, invert_probability=0.0, looks=1,
     )  # fmt: skip
 
 
@@ -88,7 +92,7 @@ def mild() -> Randomisation:
         camera_latency_s=(0.015, 0.03), camera_pitch_deg=(-1.0, 1.0), camera_roll_deg=(-0.5, 0.5),
         camera_yaw_deg=(-0.5, 0.5), camera_height_m=(-0.003, 0.003), fov_scale=(0.98, 1.02), gain=(0.9, 1.1),
         bias=(-8.0, 8.0), gamma=(0.9, 1.1), blur=(0.0, 0.5), vignette=(0.0, 0.15), noise=(0.0, 3.0),
-        shadow_probability=0.1, shadow=(0.1, 0.3), looks=4,
+        shadow_probability=0.1, shadow=(0.1, 0.3), tone=0.0, invert_probability=0.0, looks=4,
     )  # fmt: skip
 
 
@@ -112,7 +116,7 @@ def draw_world(ranges: Randomisation, spec: CarSpec, uniform: Floats, xy_m: Floa
     Args:
         ranges: what may differ.
         spec: the car around which it differs.
-        uniform: (k, at least 28) in [0, 1).
+        uniform: (k, DRAWS) in [0, 1).
         xy_m: (k, 2) where the cars start: shadows fall within 3 m of it.
     """
     column = iter(range(uniform.shape[1]))
@@ -144,6 +148,8 @@ def draw_world(ranges: Randomisation, spec: CarSpec, uniform: Floats, xy_m: Floa
     angle, where, half = draw((0, 2 * np.pi)), draw((-3, 3)), draw((0.08, 0.6))
     normal = np.stack([np.cos(angle), np.sin(angle)], axis=-1)
     band = np.concatenate([normal, (np.sum(normal * xy_m, axis=-1) + where)[:, None], half[:, None]], axis=-1)
+    invert = uniform[:, next(column)] < ranges.invert_probability
+    tone = np.stack([draw((-ranges.tone, ranges.tone)) for _ in range(4)], axis=-1)
     optics = Optics(
         forward_m=np.full(len(uniform), camera.forward_m),
         height_m=camera.height_m + draw(ranges.camera_height_m),
@@ -159,5 +165,7 @@ def draw_world(ranges: Randomisation, spec: CarSpec, uniform: Floats, xy_m: Floa
         noise=draw(ranges.noise),
         shadow=strength,
         shadow_band=band,
+        tone=tone,
+        invert=invert,
     )
     return World(dynamics, optics, delay, latency, phase)

@@ -24,7 +24,7 @@ from trainer.networks import DEFAULT_NETWORK
 from trainer.plots import plot_lines, plot_training
 from trainer.progress import ProgressLine
 from trainer.run_folder import RunFolder, versions
-from trainer.table import lap_table, summary_line
+from trainer.table import lap_table
 from trainer.time_trials import Conditions, TimeTrials, summary
 from trainer.training import Training, load_best
 from trainer.video import Hud, TopView, VideoWriter, compose
@@ -72,8 +72,8 @@ def _with_options(config: RunConfig, args: argparse.Namespace, resume: bool = Fa
     given: dict[str, object] = {}
     if args.time_limit_s is not None:
         given["time_limit_s"] = args.time_limit_s
-    elif args.steps is not None and not resume:
-        given["time_limit_s"] = 1e7  # --steps alone is the limit
+    elif args.steps is not None and not resume and config.time_limit_s == RunConfig.time_limit_s:
+        given["time_limit_s"] = 1e7  # --steps alone is the limit, unless the config file has one of time
     if args.steps is not None:
         given["steps"] = args.steps
     fixed = {
@@ -128,7 +128,7 @@ def evaluate(args: argparse.Namespace) -> int:
     policy = OnnxPolicy(bundle)
     tracks = _distinct([load_track(name) for name in args.track])
     car = load_car(args.car) if args.car is not None else _car_of(bundle)
-    conditions = Conditions(args.look, args.world, args.renderer, args.penalties)
+    conditions = Conditions(args.look, args.world, args.renderer, args.penalties, looks=min(20, args.trials))
     recorder = _Recorder(args.video, tracks[0], round(1 / bundle.contract.control_period_s)) if args.video else None
     trials_of = TimeTrials(
         tracks,
@@ -160,8 +160,6 @@ def evaluate(args: argparse.Namespace) -> int:
         },
     }  # fmt: skip
     emit(args.json, result, lap_table(trials))
-    if not args.json:
-        print(summary_line(trials))
     if args.require_lap and not any(t.completed for t in trials):
         print("hotlap evaluate: no trial completed a lap", file=sys.stderr)
         return 1

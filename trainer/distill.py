@@ -187,6 +187,8 @@ def _dagger(training: Training, teacher: StatePolicy, stop: Callable[[], bool], 
             losses.append(loss.item())
         round_ += 1
         if round_ % 4 == 0:
+            env.refresh_look()
+        if round_ % 4 == 0:
             now = time.perf_counter()
             figures = {"loss": float(np.mean(losses)), "steps_per_s": 4 * _ROUND * env.n / (now - clock)}
             losses.clear()

@@ -177,6 +177,7 @@ class Training:
         while not stop() and self.share() < until:
             clock = time.perf_counter()
             done = (self.share() - begin) / max(1e-9, until - begin)
+            self.learner.env.refresh_look()
             batch = self.learner.collect()
             figures = self.learner.update(batch, rate * (1 - done * (1 - final)))
             figures |= self.learner.episodes()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -123,11 +124,18 @@ def test_with_penalties_the_car_is_put_back_and_pays_two_seconds(make: Maker) ->
     assert float(np.linalg.norm(np.diff(swerved.xy, axis=0), axis=1).max()) < 1.5  # back where it left, not at the start
 
 
-def test_someone_who_never_stays_on_the_road_is_not_put_back_for_ever(make: Maker) -> None:
+def test_every_off_track_costs(make: Maker) -> None:
     (trial,) = make(count=1, conditions=Conditions(penalties=True)).run(blind(0.0))
-    assert not trial.completed
-    assert 5 < trial.off_track <= 101
-    assert trial.lap_time_s is None
+    assert trial.completed  # it goes straight on from wherever it is put back
+    assert trial.off_track >= 5
+    assert trial.lap_time_s == pytest.approx(len(trial.path) / 10 + 2.0 * trial.off_track)
+
+
+def test_with_penalties_a_trial_still_ends_at_the_step_limit(make: Maker) -> None:
+    (trial,) = make(count=1, conditions=Conditions(penalties=True)).run(blind(0.0, 0.0))
+    length_m = load_track("first_oval").length_m
+    assert (trial.completed, trial.off_track, trial.lap_time_s) == (False, 0, None)
+    assert len(trial.path) == math.ceil(length_m / 0.25 * 10)
 
 
 def test_a_car_that_stands_still_ends_its_trial(make: Maker) -> None:
