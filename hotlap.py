@@ -31,7 +31,7 @@ STATUS_BROKEN_PIPE = 128 + 13
 STATUS_INTERRUPTED = 128 + 2
 
 # What the train extra brings: its absence is a matter of installation, not a fault.
-TRAIN_MODULES = frozenset(("torch", "mujoco", "numba", "gymnasium", "onnx", "onnxscript", "matplotlib", "av", "psutil"))
+TRAIN_MODULES = frozenset(("torch", "mujoco", "numba", "gymnasium", "onnx", "matplotlib", "av", "psutil"))
 
 SECONDS_PER_UNIT = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 

@@ -51,10 +51,10 @@ class Randomisation:
     noise: Range = (0.0, 6.0)
     shadow_probability: float = 0.4
     shadow: Range = (0.15, 0.55)
-    # Training only: bends the response curve by up to this share of the range at four knots, and inverts it sometimes, so
-    # that one drawn appearance stands for many. Evaluations leave it out.
-    tone: float = 0.2
-    invert_probability: float = 0.15
+    # Training only: bends the response curve by up to this share of the range at four knots, and inverts it sometimes,
+    # so that one drawn appearance stands for many. Evaluations leave it out.
+    tone: float = 0.1
+    invert_probability: float = 0.1
     looks: int = 16  # appearances of each track; 1 is the nominal one only
     start_lateral: float = 0.5  # of the half width, either side
     start_heading_deg: float = 20.0

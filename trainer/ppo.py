@@ -36,7 +36,7 @@ class PPOConfig:
     discount: float = ranged(0.97, low=0.0, high=0.99999, doc="[discount_factor] 0.97 at 10 Hz looks 3 s ahead")
     gae_lambda: float = ranged(0.95, low=0.0, high=1.0)
     clip: float = ranged(0.2, low=0.01, high=1.0, doc="of the importance ratio")
-    entropy: float = ranged(0.01, low=0.0, high=1.0, doc="weight of the bonus [beta_entropy]")
+    entropy: float = ranged(0.01, low=0.0, high=1.0, doc="weight of the bonus; falls with the learning rate [beta_entropy]")
     value_weight: float = ranged(0.5, low=0.0, high=10.0)
     value_loss: str = ranged("huber", choices=("huber", "mse"), doc="[loss_type]")
     max_gradient: float = ranged(0.5, low=0.0, high=1e6, doc="norm at which gradients are clipped; 0: never")
@@ -220,7 +220,7 @@ class PPO:
         """Improve policy and value on ``batch`` for some epochs.
 
         Args:
-            rate_scale: of the learning rate, 1 at the start of a run.
+            rate_scale: of the learning rate and of the entropy bonus, 1 at the start of a run.
 
         Returns:
             means over the minibatches: loss, policy_loss, value_loss, entropy, kl, clipped (share).
@@ -253,7 +253,7 @@ class PPO:
                 policy_loss = -torch.min(ratio * advantage, clipped * advantage).mean()
                 value_loss = value_error(value.float(), batch.target[pick])
                 mean_entropy = entropy.mean()
-                loss = policy_loss + config.value_weight * value_loss - config.entropy * mean_entropy
+                loss = policy_loss + config.value_weight * value_loss - config.entropy * rate_scale * mean_entropy
                 if not torch.isfinite(loss):
                     raise TrainerError(
                         f"the loss is {loss.item()} at step {self.steps}",

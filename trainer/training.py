@@ -31,8 +31,9 @@ COLUMNS = (
     "steps", "wall_s", "reward", "progress", "completion", "episodes", "loss", "policy_loss", "value_loss", "entropy",
     "kl", "clipped", "steps_per_s", "eval_completion", "eval_lap_s",
 )  # fmt: skip
-# Of the time, at most this share goes to looking for the first lap.
+# Of the time, at most these shares go to looking for the first lap, and to evaluations.
 _FIRST_LAP_SHARE = 0.2
+_EVALUATION_SHARE = 0.08
 _FRAMES_FOR_EXPORT = 128
 
 
@@ -97,7 +98,7 @@ class Training:
         self._first_lap = TimeTrials(self.tracks, 1, conditions=Conditions(), seed=config.seed, **common)
         self._scores = TimeTrials(self.tracks, each, conditions=scored, seed=config.seed + 1, **common)
         self._last_evaluation = self._last_checkpoint = self._last_look = 0.0
-        self._look_cost = 0.0
+        self._look_cost = self._evaluation_cost = 0.0
 
     def make_env(self, cars: int, seed: int, draw: bool = True) -> BatchEnv:
         """The run's world with ``cars`` cars."""
@@ -191,7 +192,8 @@ class Training:
             self._look_for_first_lap()
         row = {"steps": float(self.learner.steps), "wall_s": self.elapsed_s()} | figures
         waited = now - self._last_evaluation
-        if looks and self.progress.first_lap_s is not None and waited > self.config.evaluate_every_s:
+        pause = max(self.config.evaluate_every_s, self._evaluation_cost / _EVALUATION_SHARE)
+        if looks and self.progress.first_lap_s is not None and waited > pause:
             row |= self._evaluate()
         self.rows.append(row)
         if now - self._last_checkpoint > self.config.checkpoint_every_s:
@@ -221,8 +223,10 @@ class Training:
 
     def _evaluate(self) -> dict[str, float]:
         """Time trials with the present policy; the best so far becomes the bundle."""
+        begun = self.elapsed_s()
         trials: list[Trial] = self._scores.run(self.drive)
         self._last_evaluation = self.elapsed_s()
+        self._evaluation_cost = self._last_evaluation - begun
         figures = summary(trials)
         rate, lap = float(figures["completion_rate"]), figures["mean_lap_time_s"]  # type: ignore[arg-type]
         progress = float(np.mean([t.progress for t in trials]))

@@ -41,11 +41,11 @@ def train_and_drive(track: object, steps: int, folder: Path, capsys: pytest.Capt
 
 
 def test_first_lap_on_a_shipped_track(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    train_and_drive("first_oval", 60_000, tmp_path, capsys)
+    train_and_drive("first_oval", 16_384, tmp_path, capsys)
 
 
 def test_first_lap_on_a_real_track(tmp_path: Path, shared_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     track = shared_data / "tracks" / "reinvent_base.npy"
     if not track.is_file():
         pytest.skip("reinvent_base.npy is not in the shared data")
-    train_and_drive(track, 60_000, tmp_path, capsys)
+    train_and_drive(track, 16_384, tmp_path, capsys)

@@ -101,6 +101,7 @@ def test_all_three_stages_run(space: ActionSpace, tmp_path: Path, monkeypatch: p
     assert any("policy_loss" not in r and r["loss"] > 0 for r in rows)  # imitation has no policy loss
 
 
+@pytest.mark.learning
 def test_the_student_comes_to_do_what_the_teacher_does(tmp_path: Path) -> None:
     config = RunConfig(**vars(CONFIG) | {
         "steps": 6_000, "distill": DistillConfig(teacher_share=0.2, dagger_share=0.79, batch=128, gradient_steps=8),
