@@ -54,7 +54,7 @@ class Randomisation:
     # Training only: bends the response curve by up to this share of the range at four knots, and inverts it sometimes,
     # so that one drawn appearance stands for many. Evaluations leave it out.
     tone: float = 0.1
-    invert_probability: float = 0.1
+    invert_probability: float = 0.3
     looks: int = 16  # appearances of each track; 1 is the nominal one only
     start_lateral: float = 0.5  # of the half width, either side
     start_heading_deg: float = 20.0

@@ -36,7 +36,7 @@ class PPOConfig:
     discount: float = ranged(0.97, low=0.0, high=0.99999, doc="[discount_factor] 0.97 at 10 Hz looks 3 s ahead")
     gae_lambda: float = ranged(0.95, low=0.0, high=1.0)
     clip: float = ranged(0.2, low=0.01, high=1.0, doc="of the importance ratio")
-    entropy: float = ranged(0.01, low=0.0, high=1.0, doc="weight of the bonus; falls with the learning rate [beta_entropy]")
+    entropy: float = ranged(0.01, low=0.0, high=1.0, doc="weight of the bonus, falls with the rate [beta_entropy]")
     value_weight: float = ranged(0.5, low=0.0, high=10.0)
     value_loss: str = ranged("huber", choices=("huber", "mse"), doc="[loss_type]")
     max_gradient: float = ranged(0.5, low=0.0, high=1e6, doc="norm at which gradients are clipped; 0: never")

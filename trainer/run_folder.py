@@ -92,7 +92,7 @@ class RunFolder:
             raise RunError(
                 f"{path} is not a run: it has no config.toml",
                 cause="a wrong path, or a run that was stopped before it began",
-                next_step=(f"remove {path}, then " if path.exists() else "") + f"hotlap train --track NAME --out {path}",
+                next_step=("remove it, then " if path.exists() else "") + f"hotlap train --track NAME --out {path}",
             )
         return cls(path)
 

@@ -1,4 +1,4 @@
-"""`hotlap train`, `evaluate` and `export` as somebody types them, in this process: what they print and what they refuse."""
+"""`hotlap train`, `evaluate` and `export` as somebody types them: what they print and what they refuse."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import torch
 
 import hotlap
 from trainer.run_folder import RunFolder
+from vehicle.action_space import DiscreteActionSpace
 from vehicle.bundle import check_bundle
 
 TINY = """
@@ -108,6 +109,7 @@ def test_train_prints_what_the_issue_says_and_keeps_its_step_limit(
     assert (tmp_path / "run" / "training.png").read_bytes()[:4] == b"\x89PNG"
 
 
+@pytest.mark.slow
 def test_the_same_seed_learns_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     weights = []
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
@@ -119,6 +121,7 @@ def test_the_same_seed_learns_the_same(tmp_path: Path, capsys: pytest.CaptureFix
     assert not torch.equal(weights[0], weights[2])
 
 
+@pytest.mark.slow
 def test_options_win_over_the_config_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config_file = config(tmp_path, "seed = 3\nsteps = 32\n" + TINY)
     words = ["train", "--track", "first_oval", "--out", tmp_path / "run", "--config", config_file]
@@ -128,6 +131,7 @@ def test_options_win_over_the_config_file(tmp_path: Path, capsys: pytest.Capture
     assert (saved.seed, saved.steps, saved.network, saved.ppo.cars) == (8, 32, "HOTLAP_FINE", 4)
 
 
+@pytest.mark.slow
 def test_a_time_limit_of_the_config_file_holds_beside_a_step_limit(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -149,7 +153,7 @@ def test_the_action_space_of_a_model_metadata_file(
     assert status == 0
     bundle = check_bundle(result["bundle"])
     assert bundle.action_space.kind == metadata["action_space_type"]
-    if bundle.action_space.kind == "discrete":
+    if isinstance(bundle.action_space, DiscreteActionSpace):
         assert bundle.action_space.steering_deg == (-20.0, 0.0, 20.0)
     else:
         assert bundle.action_space.max_steering_deg == 25.0
@@ -158,6 +162,7 @@ def test_the_action_space_of_a_model_metadata_file(
     assert (status, len(trials["trials"])) == (0, 1)
 
 
+@pytest.mark.slow
 def test_two_tracks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     status, result = train(capsys, tmp_path, "--steps", 32, "--track", "little_bean")
     assert status == 0
@@ -254,7 +259,9 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize(
+    "fault", ["raises", *(pytest.param(name, marks=pytest.mark.slow) for name in FAULTS if name != "raises")]
+)
 def test_a_reward_that_fails_later_stops_the_run_and_keeps_what_was_trained(
     fault: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -305,6 +312,7 @@ def test_resume_goes_on_and_metrics_grow(tmp_path: Path, capsys: pytest.CaptureF
     assert [row["steps"] for row in folder.rows()] == [32, 64, 96, 128]
 
 
+@pytest.mark.slow
 def test_rows_after_the_checkpoint_are_driven_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     train(capsys, tmp_path, "--steps", 64)
     folder = RunFolder.open(tmp_path / "run")
@@ -337,7 +345,9 @@ def test_resume_with_other_options_is_refused(
     assert files(trained) == before
 
 
-def test_resume_of_a_damaged_checkpoint_leaves_the_run_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_resume_of_a_damaged_checkpoint_leaves_the_run_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     train(capsys, tmp_path, "--steps", 64)
     last = tmp_path / "run" / "checkpoints" / "last.pt"
     last.write_bytes(last.read_bytes()[:-100])
@@ -348,7 +358,10 @@ def test_resume_of_a_damaged_checkpoint_leaves_the_run_alone(tmp_path: Path, cap
     assert files(tmp_path) == before
 
 
-def test_a_run_killed_before_its_first_checkpoint_starts_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.slow
+def test_a_run_killed_before_its_first_checkpoint_starts_over(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     train(capsys, tmp_path, "--steps", 64)
     for file in (tmp_path / "run" / "checkpoints").iterdir():
         file.unlink()
@@ -394,6 +407,7 @@ def test_evaluate_on_a_random_look_and_with_penalties(trained: Path, capsys: pyt
     assert (status, result["look"]) == (0, "random")
 
 
+@pytest.mark.slow
 def test_evaluate_draws_and_films(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ("evaluate", trained / "bundle.tar.gz", "--track", "first_oval", "--trials", 1)
     status, _ = run(capsys, *words, "--plot", tmp_path / "p.png", "--video", tmp_path / "v.mp4")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -23,7 +24,7 @@ from vehicle.action_space import ActionSpace, ContinuousActionSpace, default_act
 from vehicle.bundle import check_bundle
 
 CONTINUOUS = ContinuousActionSpace(-30.0, 30.0, 0.4, 1.0)
-SPACES = [default_action_space(), CONTINUOUS]
+SPACES: list[ActionSpace] = [default_action_space(), CONTINUOUS]
 CONFIG = RunConfig(
     method="distill", randomise="none", seed=3, time_limit_s=1e6, steps=1_600, both_directions=False, max_steps=60,
     threads=1, evaluate_trials=1, checkpoint_every_s=0.0, evaluate_every_s=1e6,
@@ -36,7 +37,9 @@ CONFIG = RunConfig(
 @pytest.mark.parametrize("space", SPACES, ids=lambda s: s.kind)
 def test_the_teacher_is_symmetric(space: ActionSpace) -> None:
     teacher = StatePolicy(space)
-    torch.nn.init.normal_(teacher.layers[-1].weight)
+    last = teacher.layers[-1]
+    assert isinstance(last, torch.nn.Linear)
+    torch.nn.init.normal_(last.weight)
     state = torch.randn(6, BatchEnv.STATE_SIZE)
     straight, mirrored = teacher(state), teacher(state * torch.as_tensor(BatchEnv.MIRROR_STATE).float())
     if isinstance(space, ContinuousActionSpace):
@@ -80,18 +83,22 @@ def new_run(path: Path, space: ActionSpace, config: RunConfig = CONFIG) -> RunFo
 @pytest.mark.parametrize("space", SPACES, ids=lambda s: s.kind)
 def test_all_three_stages_run(space: ActionSpace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = new_run(tmp_path / "run", space)
-    stages = []
+    stages: list[tuple[str, int]] = []
     for name in ("_teach", "_dagger"):
         real = getattr(module, name)
-        monkeypatch.setattr(
-            module, name, lambda run, *rest, name=name, real=real: (stages.append((name, run.learner.steps)), real(run, *rest))
-        )
+
+        def spy(run: Training, *rest: object, name: str = name, real: Any = real) -> None:
+            stages.append((name, run.learner.steps))
+            real(run, *rest)
+
+        monkeypatch.setattr(module, name, spy)
     training = Training(folder, CONFIG)
     result = training.run()
     assert [name for name, _ in stages] == ["_teach", "_dagger"]
     assert stages[0][1] == 0
     assert 640 <= stages[1][1] < 640 + 64  # each stage begins when its share of the steps is over
-    assert 1_600 <= training.learner.steps == result["steps"] < 1_600 + 64
+    assert 1_600 <= training.learner.steps < 1_600 + 64
+    assert result["steps"] == training.learner.steps
     bundle = check_bundle(folder.bundle)
     assert bundle.contract.trained_on["method"] == "distill"
     rows = folder.rows()
@@ -106,9 +113,9 @@ def test_the_student_comes_to_do_what_the_teacher_does(tmp_path: Path) -> None:
     config = RunConfig(**vars(CONFIG) | {
         "steps": 6_000, "distill": DistillConfig(teacher_share=0.2, dagger_share=0.79, batch=128, gradient_steps=8),
     })  # fmt: skip
-    losses = []
+    losses: list[float] = []
     training = Training(new_run(tmp_path / "run", CONTINUOUS, config), config)
-    training.report = lambda row, progress: losses.append(row["loss"]) if "policy_loss" not in row else None
+    training.report = lambda row, progress: losses.extend([row["loss"]] if "policy_loss" not in row else [])
     training.run()
     assert len(losses) > 6
     assert losses[-1] < 0.5 * losses[0]
@@ -131,7 +138,8 @@ def test_a_run_that_was_stopped_goes_on_in_its_stage(at: int, tmp_path: Path) ->
     again = Training(folder, CONFIG)
     second = again.run(resume=True)
     assert first["steps"] == saved["learner"]["steps"]
-    assert 1_600 <= again.learner.steps == second["steps"] < 1_600 + 64
+    assert 1_600 <= again.learner.steps < 1_600 + 64
+    assert second["steps"] == again.learner.steps
     same = all(torch.equal(a, saved["extra"]["teacher"][k]) for k, a in again.extra["teacher"].items())
     assert same == (at == 900)  # past its stage the teacher stays as it was, before that it learns on
 

@@ -24,6 +24,7 @@ def pictures(count: int, seed: int = 0) -> NDArray[np.uint8]:
 
 def loud(policy: Policy) -> Policy:
     """Fresh heads are nearly zero, which would hide differences."""
+    assert isinstance(policy.head, nn.Linear)
     with torch.no_grad():
         policy.head.weight.normal_(0.0, 1.0)
         policy.head.bias.normal_(0.0, 1.0)
@@ -136,7 +137,7 @@ def expected_front(frames: NDArray[np.uint8], a: Architecture) -> NDArray[np.flo
     if a.standardise:
         mean, deviation = picture.mean((1, 2), keepdims=True), picture.std((1, 2), keepdims=True)
         picture = (picture - mean) / (deviation + 0.02)
-    return picture[:, None]
+    return np.asarray(picture[:, None])
 
 
 @pytest.mark.parametrize("name", NETWORKS)

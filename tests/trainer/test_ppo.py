@@ -7,13 +7,15 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from sim.batch_env import IN_PROGRESS, LAP_COMPLETE, TIME_UP, BatchEnv, EnvSpec
+from sim.batch_env import IN_PROGRESS, LAP_COMPLETE, TIME_UP, BatchEnv, EnvSpec, Step
 from sim.reward import RewardFunction, load_reward
 from sim.track import load_track
 from trainer import ppo as module
@@ -42,11 +44,12 @@ def make() -> Iterator[Maker]:
     envs = []
 
     def learner(
-        space: ActionSpace | None = None, config: PPOConfig = SMALL, seed: int = 0, reward: RewardFunction | None = None,
-        spec: EnvSpec | None = None,
+        space: ActionSpace | None = None, config: PPOConfig = SMALL, seed: int = 0,
+        reward: RewardFunction | None = None, spec: EnvSpec | None = None,
     ) -> PPO:  # fmt: skip
         space = space or default_action_space()
-        env = BatchEnv([load_track("first_oval")], config.cars, action_space=space, reward=reward, spec=spec, seed=seed)
+        oval = load_track("first_oval")
+        env = BatchEnv([oval], config.cars, action_space=space, reward=reward, spec=spec, seed=seed)
         envs.append(env)
         torch.manual_seed(seed)
         return PPO(env, Policy("HOTLAP_FAST", space, config.symmetric), config, seed)
@@ -85,9 +88,8 @@ def test_advantages_agree_with_a_plain_loop(discount: float, lam: float) -> None
     done[:, 0], done[-1, 1], done[-1, 2] = False, True, False
     last[rng.random((steps, cars)) < 0.5] = 0.0  # failures; the others are laps and step limits
     after = rng.normal(size=cars)
-    got = generalised_advantage(
-        *(torch.from_numpy(np.asarray(a, np.float64)) for a in (reward, value, after, done, last)), discount, lam
-    )
+    r, v, a, d, b = (torch.from_numpy(np.asarray(x, np.float64)) for x in (reward, value, after, done, last))
+    got = generalised_advantage(r, v, a, d, b, discount, lam)
     for car in range(cars):
         want = naive_advantage(
             reward[:, car].tolist(), value[:, car].tolist(), float(after[car]), done[:, car].tolist(),
@@ -98,9 +100,9 @@ def test_advantages_agree_with_a_plain_loop(discount: float, lam: float) -> None
 
 def test_a_step_limit_is_not_a_failure() -> None:
     one, zero = torch.ones(1, 1), torch.zeros(1, 1)
-    arguments = dict(discount=0.9, lam=0.95)  # noqa: C408 - reads as the call does
-    failed = generalised_advantage(one, zero, torch.full((1,), 7.0), one, zero, **arguments)
-    limited = generalised_advantage(one, zero, torch.full((1,), 7.0), one, one * 10.0, **arguments)
+    after = torch.full((1,), 7.0)
+    failed = generalised_advantage(one, zero, after, one, zero, discount=0.9, lam=0.95)
+    limited = generalised_advantage(one, zero, after, one, one * 10.0, discount=0.9, lam=0.95)
     assert failed.item() == pytest.approx(1.0)
     assert limited.item() == pytest.approx(1.0 + 0.9 * 10.0)
 
@@ -132,9 +134,11 @@ def test_exploration_noise_keeps_its_spread_and_is_correlated(rho: float, make: 
     wide, steps = 400, 200
     learner._noise = torch.randn(wide, 2)
     mean = torch.tensor([[0.25, -0.5]]).expand(wide, 2)
+    log_std = learner.policy.log_std
+    assert log_std is not None
     with torch.no_grad():
         drawn = torch.stack([learner.sample(mean) for _ in range(steps)])
-        noise = (drawn - mean) / learner.policy.log_std.exp()
+        noise = (drawn - mean) / log_std.exp()
     spread = noise.std(dim=(0, 1))
     assert spread.tolist() == pytest.approx([1.0, 1.0], abs=0.03)
     pairs = (noise[1:] * noise[:-1]).mean(dim=(0, 1))
@@ -169,15 +173,20 @@ def test_collect_gives_what_the_update_needs(space: ActionSpace, make: Maker) ->
 def test_step_limits_are_bootstrapped_and_failures_are_not(make: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
     learner = make(config=dataclasses.replace(SMALL, steps_per_update=40), spec=EnvSpec(max_steps=6))
     statuses: list[list[int]] = []
-    step_of, kept = learner.env.step, {}
-    monkeypatch.setattr(
-        learner.env, "step", lambda action: (step := step_of(action), statuses.append(step.status.tolist()))[0]
-    )
+    kept: dict[str, Tensor] = {}
+    step_of = learner.env.step
+
+    def step_and_note(action: NDArray[np.generic]) -> Step:
+        step = step_of(action)
+        statuses.append(step.status.tolist())
+        return step
+
+    monkeypatch.setattr(learner.env, "step", step_and_note)
     real = module.generalised_advantage
 
-    def spy(*arguments: Tensor | float) -> Tensor:
+    def spy(*arguments: Any) -> Tensor:
         kept["done"], kept["last"] = arguments[3], arguments[4]
-        return real(*arguments)  # type: ignore[arg-type]
+        return real(*arguments)
 
     monkeypatch.setattr(module, "generalised_advantage", spy)
     learner.collect()

@@ -19,7 +19,7 @@ from sim.track import load_track
 from trainer.config import RunConfig
 from trainer.errors import RunError, RunStorageError
 from trainer.run_folder import RunFolder
-from vehicle.action_space import ContinuousActionSpace, default_action_space
+from vehicle.action_space import ContinuousActionSpace
 
 SPACE = ContinuousActionSpace(-20.0, 30.0, 0.5, 1.5)
 NAMES = ("first_oval", "little_bean")

@@ -23,7 +23,7 @@ class Pilot:
     """Steers by the simulator's own figures: along the centre line, but for a swerve off the road when told to.
 
     Args:
-        swerves: steps at which a swerve begins, the cars that do it.
+        swerve_at: the step at which the swerve begins; swerving: the cars that do it.
     """
 
     def __init__(self, swerve_at: int = -1, swerving: tuple[int, ...] = ()) -> None:
@@ -121,7 +121,7 @@ def test_with_penalties_the_car_is_put_back_and_pays_two_seconds(make: Maker) ->
     worst = int(np.abs(lateral).argmax())
     assert abs(lateral[worst]) > 0.2  # on its way out ...
     assert np.abs(lateral[worst + 1 : worst + 3]).max() < 0.05  # ... and the next moment on the middle
-    assert float(np.linalg.norm(np.diff(swerved.xy, axis=0), axis=1).max()) < 1.5  # back where it left, not at the start
+    assert float(np.linalg.norm(np.diff(swerved.xy, axis=0), axis=1).max()) < 1.5  # back where it left
 
 
 def test_every_off_track_costs(make: Maker) -> None:
