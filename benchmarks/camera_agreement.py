@@ -12,7 +12,7 @@ import json
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -95,13 +95,15 @@ def draw_scenes(tracks: Sequence[Track], n: int, seed: int) -> Scenes:
     def about(middle: float, half: float) -> Floats:
         return middle + rng.uniform(-half, half, n)
 
-    zero, one = np.zeros(n), np.ones(n)
-    optics = Optics(
-        forward_m=about(spec.forward_m, 0.02), height_m=about(spec.height_m, 0.02),
-        pitch_down_deg=about(spec.pitch_down_deg, 5), roll_deg=about(0, 2), yaw_deg=about(0, 3),
-        horizontal_fov_deg=about(spec.horizontal_fov_deg, 8), gain=one, bias=zero, gamma=one, blur=zero, vignette=zero,
-        noise=zero, shadow=zero, shadow_band=np.zeros((n, 4)),
-    )  # fmt: skip
+    optics = replace(
+        Optics.nominal(spec, n),
+        forward_m=about(spec.forward_m, 0.02),
+        height_m=about(spec.height_m, 0.02),
+        pitch_down_deg=about(spec.pitch_down_deg, 5),
+        roll_deg=about(0, 2),
+        yaw_deg=about(0, 3),
+        horizontal_fov_deg=about(spec.horizontal_fov_deg, 8),
+    )
     road.set_optics(np.arange(n), optics)
 
     # Boxes stand inside the barrier (the road camera draws them over it): on the road, where the car looks.

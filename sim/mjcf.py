@@ -24,7 +24,7 @@ def car_xml(spec: CarSpec, timestep_s: float, scene: str = "", assets: str = "")
 
     Args:
         spec: the car.
-        timestep_s: physics step; 14 ms is stable here (implicitfast, armature on every small joint).
+        timestep_s: physics step; 12.5 ms is stable here (implicitfast, armature on every small joint).
         scene: further worldbody elements, for the reference renderer.
         assets: further asset elements.
 

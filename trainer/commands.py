@@ -26,7 +26,7 @@ from trainer.progress import ProgressLine
 from trainer.run_folder import RunFolder, versions
 from trainer.table import lap_table
 from trainer.time_trials import Conditions, TimeTrials, summary
-from trainer.training import Training, load_best
+from trainer.training import NO_TIME_LIMIT_S, Training, load_best
 from trainer.video import Hud, TopView, VideoWriter, compose
 from vehicle.action_space import ActionSpace, default_action_space, load_action_space
 from vehicle.bundle import Bundle, check_bundle
@@ -73,7 +73,7 @@ def _with_options(config: RunConfig, args: argparse.Namespace, resume: bool = Fa
     if args.time_limit_s is not None:
         given["time_limit_s"] = args.time_limit_s
     elif args.steps is not None and not resume and config.time_limit_s == RunConfig.time_limit_s:
-        given["time_limit_s"] = 1e7  # --steps alone is the limit, unless the config file has one of time
+        given["time_limit_s"] = NO_TIME_LIMIT_S  # --steps alone is the limit, unless the config file has one of time
     if args.steps is not None:
         given["steps"] = args.steps
     fixed = {

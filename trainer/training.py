@@ -35,6 +35,7 @@ COLUMNS = (
 _FIRST_LAP_SHARE = 0.2
 _EVALUATION_SHARE = 0.08
 _FRAMES_FOR_EXPORT = 128
+NO_TIME_LIMIT_S = 1e7  # the longest that a configuration may say
 
 
 @dataclass
@@ -167,7 +168,10 @@ class Training:
 
     def share(self) -> float:
         """How much of the run is over, 0 to 1, by whichever limit is nearer."""
-        shares = [self.elapsed_s() / self.config.time_limit_s]
+        shares = []
+        # The clock must not reach the learning rate of a run that only steps limit: same seed, same policy.
+        if self.config.time_limit_s < NO_TIME_LIMIT_S or not self.config.steps:
+            shares.append(self.elapsed_s() / self.config.time_limit_s)
         if self.config.steps:
             shares.append(self.learner.steps / self.config.steps)
         return min(1.0, max(shares))

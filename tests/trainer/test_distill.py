@@ -26,7 +26,7 @@ from vehicle.bundle import check_bundle
 CONTINUOUS = ContinuousActionSpace(-30.0, 30.0, 0.4, 1.0)
 SPACES: list[ActionSpace] = [default_action_space(), CONTINUOUS]
 CONFIG = RunConfig(
-    method="distill", randomise="none", seed=3, time_limit_s=1e6, steps=1_600, both_directions=False, max_steps=60,
+    method="distill", randomise="none", seed=3, time_limit_s=1e7, steps=1_600, both_directions=False, max_steps=60,
     threads=1, evaluate_trials=1, checkpoint_every_s=0.0, evaluate_every_s=1e6,
     ppo=PPOConfig(cars=8, steps_per_update=8, minibatch=32, epochs=1),
     distill=DistillConfig(teacher_share=0.4, dagger_share=0.4, batch=32, gradient_steps=2, buffer_frames=1_000),

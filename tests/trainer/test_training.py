@@ -115,7 +115,7 @@ def test_a_killed_training_goes_on_from_its_last_checkpoint(tmp_path: Path) -> N
         process.wait()
     saved = folder.load_checkpoint()["learner"]["steps"]
     rows = [row for row in folder.rows() if row["steps"] <= saved]
-    assert saved >= 128
+    assert saved >= 64  # killed between the two renames, last.pt is still the first one
     with training(tmp_path, "--resume", "--steps", str(saved + 128)) as process:
         result = result_of(process)
     assert result["steps"] == saved + 128
