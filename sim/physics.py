@@ -14,7 +14,8 @@ from sim.errors import PhysicsError
 from sim.mjcf import CHASSIS, DRIVE, STEER_LEFT, STEER_RIGHT, WHEELS, car_xml
 
 Floats = NDArray[np.float64]
-SUBSTEPS = 8  # physics steps in one control period: 12.5 ms at 10 Hz; with 7 tyres hop at the limit, with 5 they chatter
+# In one control period: 12.5 ms each at 10 Hz. With 7 tyres hop at the limit of friction, with 5 they chatter at full lock.
+SUBSTEPS = 8
 _MIN_LAG_S = 1e-3
 
 
