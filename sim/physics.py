@@ -14,7 +14,7 @@ from sim.errors import PhysicsError
 from sim.mjcf import CHASSIS, DRIVE, STEER_LEFT, STEER_RIGHT, WHEELS, car_xml
 
 Floats = NDArray[np.float64]
-# In one control period: 12.5 ms each at 10 Hz. With 7 tyres hop at the limit of friction, with 5 they chatter at full lock.
+# In one control period: 12.5 ms each at 10 Hz. With 7 tyres hop at the limit of friction, with 5 they chatter.
 SUBSTEPS = 8
 _MIN_LAG_S = 1e-3
 
