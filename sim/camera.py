@@ -137,12 +137,12 @@ class RoadCamera:
         noise = np.random.default_rng(_NOISE_SEED).standard_normal(kernel.NOISE_SIZE) * 32
         table = np.clip(np.round(noise), -127, 127).astype(np.int8)
         self._noise = np.concatenate([table, table[: kernel.WIDTH]])
-        # Squared distance from the picture's middle, 256 in the corners, as row and column parts.
+        # Squared distance from the picture's middle, 1 in the corners, as row and column parts.
         rows = (np.arange(kernel.HEIGHT) - kernel.HEIGHT / 2 + 0.5) / (kernel.HEIGHT / 2)
         columns = (np.arange(kernel.WIDTH) - kernel.WIDTH / 2 + 0.5) / (kernel.WIDTH / 2)
-        self._radius = np.zeros((2, kernel.WIDTH), np.int32)
-        self._radius[0, : kernel.HEIGHT] = 128 * rows**2
-        self._radius[1] = 128 * columns**2
+        self._radius = np.zeros((2, kernel.WIDTH), np.float32)
+        self._radius[0, : kernel.HEIGHT] = rows**2 / 2
+        self._radius[1] = columns**2 / 2
         self.set_optics(np.arange(n), Optics.nominal(spec, n))
 
     def set_optics(self, ids: NDArray[np.int64], optics: Optics) -> None:
@@ -210,6 +210,7 @@ class RoadCamera:
             seeds: (n,) of these pictures' sensor noise.
             ids: (k,) whose pictures they are, or None for all.
         """
-        scratch = (np.empty(kernel.WIDTH, np.uint8), np.empty(kernel.WIDTH + 2, np.int32))
+        previous, current = np.empty(kernel.WIDTH, np.float32), np.empty(kernel.WIDTH + 2, np.float32)
+        scratch = (previous, current, np.empty(kernel.WIDTH, np.uint32))
         for frame, car in zip(frames, range(self.n) if ids is None else ids, strict=True):
             kernel._lens(frame, self._fx[car], self._luts[car], self._noise, seeds[car], *scratch, self._radius)

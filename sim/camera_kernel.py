@@ -63,10 +63,10 @@ def _axes(pose, cam, out):
 
 @njit(**_JIT)
 def _ground(
-    frame, axes, focal, texels, base, offsets, widths, heights, ppm, origin, fx, panorama, azimuth, idx, wx, wy, value
+    frame, axes, focal, texels, base, offsets, widths, heights, ppm, origin, fx, panorama, columns, idx, wx, wy, value
 ):  # fmt: skip
     """Ground below the horizon, panorama above it."""
-    half, zero, c256 = _f(0.5), _f(0), _f(256)
+    half, zero = _f(0.5), _f(0)
     middle_u, middle_v = _f(WIDTH / 2 - 0.5), _f(HEIGHT / 2 - 0.5)
     cz = _f(axes[0, 2])
     forward_x, forward_y, forward_z = _f(axes[1, 0]), _f(axes[1, 1]), _f(axes[1, 2])
@@ -75,9 +75,7 @@ def _ground(
     f = _f(focal)
     inverse_f = _f(1) / f
     shadow = fx[FX_SHADOW] > 0
-    shadow_q = _u(256 * (1 - fx[FX_SHADOW]))
-    heading = np.arctan2(axes[1, 1], axes[1, 0])
-    turn = PANORAMA_COLUMNS / (2 * np.pi)
+    lit = _f(1 - fx[FX_SHADOW])
     for v in range(HEIGHT):
         b = (middle_v - _f(v)) * inverse_f
         ax = forward_x + b * up_x + middle_u * inverse_f * left_x
@@ -92,8 +90,7 @@ def _ground(
                 if ray_z > _f(_HORIZON):
                     row = PANORAMA_ROWS - 1 - int(ray_z * _f(PANORAMA_ROWS / 0.8))
                     row = min(max(row, 0), PANORAMA_ROWS - 1)
-                    column = int(turn * (heading + azimuth[u])) % PANORAMA_COLUMNS
-                    frame[v, u] = panorama[row, column]
+                    frame[v, u] = panorama[row, columns[u]]
             if first_sky and last_sky:
                 continue
         # Footprint of the row's middle pixel: across t / f, along t^2 / (f * height).
@@ -121,13 +118,17 @@ def _ground(
             y = zero if y < zero else y
             y = bottom if y > bottom else y
             ix, iy = _i(x), _i(y)
-            wx[u] = _u(_i((x - _f(ix)) * c256))
-            wy[u] = _u(_i((y - _f(iy)) * c256))
+            wx[u] = x - _f(ix)
+            wy[u] = y - _f(iy)
             idx[u] = _u(iy * w + ix)
         for u in range(WIDTH):  # reads from memory alone, so that the arithmetic before and after is vectorised
             idx[u] = texels[start + np.uint64(_u(idx[u]))]
         for u in range(WIDTH):
-            value[u] = _texel(_u(idx[u]), wx[u], wy[u])
+            word = idx[u]
+            a, b1 = _f(_i(word & _u(255))), _f(_i((word >> _u(8)) & _u(255)))
+            c1, d = _f(_i((word >> _u(16)) & _u(255))), _f(_i(word >> _u(24)))
+            above, below = a + (b1 - a) * wx[u], c1 + (d - c1) * wx[u]
+            value[u] = above + (below - above) * wy[u]
         if shadow:
             nx, ny = _f(fx[FX_SHADOW_NX]), _f(fx[FX_SHADOW_NY])
             c = _f(fx[FX_SHADOW_C] - fx[FX_SHADOW_NX] * axes[0, 0] - fx[FX_SHADOW_NY] * axes[0, 1])
@@ -135,23 +136,14 @@ def _ground(
             for u in range(WIDTH):
                 inverse = -cz / min(az + _f(u) * dz, _f(_HORIZON))
                 distance = (nx * (ax + _f(u) * dx) + ny * (ay + _f(u) * dy)) * inverse - c
-                value[u] = (value[u] * (shadow_q if abs(distance) < band else _u(256))) >> _u(8)
+                value[u] *= lit if abs(distance) < band else _f(1)
         if first_sky or last_sky:
             for u in range(WIDTH):
                 if az + _f(u) * dz <= _f(_HORIZON):
-                    frame[v, u] = np.uint8(value[u])
+                    frame[v, u] = np.uint8(_i(value[u] + half))
         else:
             for u in range(WIDTH):
-                frame[v, u] = np.uint8(value[u])
-
-
-@njit(inline="always", **_JIT)
-def _texel(word, wx, wy):
-    """Bilinear value of a packed texel: both rows at once in 16-bit halves, then between the rows."""
-    low = word & _u(0x00FF00FF)
-    high = (word >> _u(8)) & _u(0x00FF00FF)
-    across = low * (_u(256) - wx) + high * wx
-    return ((across & _u(0xFFFF)) * (_u(256) - wy) + (across >> _u(16)) * wy + _u(32768)) >> _u(16)
+                frame[v, u] = np.uint8(_i(value[u] + half))
 
 
 @njit(**_JIT)
@@ -278,43 +270,44 @@ def _box(frame, axes, focal, box, corners, scratch, low, high):
 
 
 @njit(**_JIT)
-def _lens(frame, fx, lut, noise, seed, previous, current, radius):
-    """What lens and sensor do: blur, vignette, response curve (``lut``), noise."""
+def _lens(frame, fx, lut, noise, seed, previous, current, index, radius):
+    """What lens and sensor do: blur, vignette, response curve (``lut``), noise.
+
+    In float32 throughout: numba widens products of 32-bit integers to 64 bits, which halves the lanes of a vector.
+    """
+    half = _f(0.5)
     if fx[FX_BLUR] > 0:
-        side = _i(64 * fx[FX_BLUR])  # of 256, for each neighbour: 64 is the full [1 2 1] / 4
-        centre = _i(256) - 2 * side
+        side = _f(0.25 * fx[FX_BLUR])  # for each neighbour: 1 / 4 is the full [1 2 1] / 4
+        centre = _f(1) - _f(2) * side
         for u in range(WIDTH):
-            previous[u] = frame[0, u]
+            previous[u] = _f(frame[0, u])
         for v in range(HEIGHT):
             below = min(v + 1, HEIGHT - 1)
             for u in range(WIDTH):
-                here = _i(frame[v, u])
-                current[u + 1] = (side * (_i(previous[u]) + _i(frame[below, u])) + centre * here) >> 8
-                previous[u] = frame[v, u]
+                current[u + 1] = centre * _f(frame[v, u]) + side * (previous[u] + _f(frame[below, u]))
+            for u in range(WIDTH):
+                previous[u] = _f(frame[v, u])
             current[0], current[WIDTH + 1] = current[1], current[WIDTH]
             for u in range(WIDTH):
-                frame[v, u] = np.uint8((side * (current[u] + current[u + 2]) + centre * current[u + 1]) >> 8)
-    vignette = _i(256 * fx[FX_VIGNETTE])
-    amplitude = _i(8 * fx[FX_NOISE])  # the table's standard deviation is 32
+                frame[v, u] = np.uint8(_i(side * (current[u] + current[u + 2]) + centre * current[u + 1] + half))
+    vignette = _f(fx[FX_VIGNETTE])
+    amplitude = _f(fx[FX_NOISE] / 32)  # 32 is the table's standard deviation
     state = np.uint64(seed)
     for v in range(HEIGHT):
         # A multiplicative hash of the frame's seed and the row picks where in the noise table the row starts.
         state = state * np.uint64(6364136223846793005) + np.uint64(1442695040888963407)
-        start = _i((state >> np.uint64(33)) & np.uint64(NOISE_SIZE - 1))
+        start = np.int64((state >> np.uint64(33)) & np.uint64(NOISE_SIZE - 1))
         row = radius[0, v]
-        if vignette > 0:
-            for u in range(WIDTH):
-                current[u] = (_i(frame[v, u]) * (_i(65536) - vignette * (row + radius[1, u]))) >> 16
-        else:
-            for u in range(WIDTH):
-                current[u] = _i(frame[v, u])
+        grains = noise[start : start + WIDTH]
         for u in range(WIDTH):
-            current[u] = _i(lut[_u(current[u])])
+            index[u] = _u(_i(_f(frame[v, u]) * (_f(1) - vignette * (row + radius[1, u])) + half))
         for u in range(WIDTH):
-            value = current[u] + ((_i(noise[_u(start + u)]) * amplitude) >> 8)
-            value = _i(0) if value < 0 else value
-            value = _i(255) if value > 255 else value
-            frame[v, u] = np.uint8(value)
+            current[u] = _f(lut[index[u]])
+        for u in range(WIDTH):
+            value = current[u] + _f(grains[u]) * amplitude + half
+            value = _f(0) if value < _f(0) else value
+            value = _f(255) if value > _f(255) else value
+            frame[v, u] = np.uint8(_i(value))
 
 
 @njit(**_JIT)
@@ -325,23 +318,24 @@ def render(
 ):  # fmt: skip
     """Draw frames[begin:end]. See ``sim.camera.RoadCamera`` for what the arrays are."""
     axes = np.empty((4, 3))
-    azimuth = np.empty(WIDTH, np.float32)
+    columns = np.empty(WIDTH, np.int64)
     idx = np.empty(WIDTH, np.uint32)
-    wx, wy, value = np.empty(WIDTH, np.uint32), np.empty(WIDTH, np.uint32), np.empty(WIDTH, np.uint32)
+    wx, wy, value = np.empty(WIDTH, np.float32), np.empty(WIDTH, np.float32), np.empty(WIDTH, np.float32)
     corners, scratch = np.empty((4, 3)), np.empty((2, 16, 3))
     low, high = np.empty(WIDTH), np.empty(WIDTH)
     order = np.empty(boxes.shape[1] + 1, np.int64)
-    previous, current = np.empty(WIDTH, np.uint8), np.empty(WIDTH + 2, np.int32)
+    previous, current = np.empty(WIDTH, np.float32), np.empty(WIDTH + 2, np.float32)
     for n in range(begin, end):
         s = surface[n]
         focal = cams[n, CAM_FOCAL]
         _axes(poses[n], cams[n], axes)
         for u in range(WIDTH):
-            azimuth[u] = np.arctan((WIDTH / 2 - 0.5 - u) / focal)
+            azimuth = np.arctan2(axes[1, 1], axes[1, 0]) + np.arctan((WIDTH / 2 - 0.5 - u) / focal)
+            columns[u] = int(PANORAMA_COLUMNS / (2 * np.pi) * azimuth) % PANORAMA_COLUMNS
         frame = frames[n]
         _ground(
             frame, axes, focal, texels, bases[s], offsets[s], widths[s], heights[s], ppms[s], origins[s], fxs[n],
-            panoramas[s], azimuth, idx, wx, wy, value,
+            panoramas[s], columns, idx, wx, wy, value,
         )  # fmt: skip
         count = barrier_counts[s]
         _standing(
@@ -349,4 +343,4 @@ def render(
             corners, scratch, low, high, order,
         )  # fmt: skip
         if lens:
-            _lens(frame, fxs[n], luts[n], noise, seeds[n], previous, current, radius)
+            _lens(frame, fxs[n], luts[n], noise, seeds[n], previous, current, idx, radius)
