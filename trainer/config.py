@@ -46,7 +46,7 @@ class RunConfig:
     threads: int = ranged(0, low=0, high=1024, doc="0: one for each core")
     checkpoint_every_s: float = ranged(15.0, low=0.0, high=1e6)
     evaluate_every_s: float = ranged(15.0, low=0.0, high=1e6)
-    evaluate_trials: int = ranged(8, low=1, high=1000, doc="of every evaluation while training, over all tracks")
+    evaluate_trials: int = ranged(12, low=1, high=1000, doc="of every evaluation while training, over all tracks")
     ppo: PPOConfig = field(default_factory=PPOConfig)
     distill: DistillConfig = field(default_factory=DistillConfig)
 

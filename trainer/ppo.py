@@ -136,7 +136,8 @@ class PPO:
         torch.manual_seed(seed)
         self.value = ValueNet(config.privileged_value, env.STATE_SIZE, self.policy.architecture)
         self.parameters = [*self.policy.parameters(), *self.value.parameters()]
-        self.optimiser = torch.optim.Adam(self.parameters, lr=config.learning_rate, eps=1e-5)
+        # Fused: one kernel for all parameters; the plain one spends a tenth of an update on starting kernels.
+        self.optimiser = torch.optim.Adam(self.parameters, lr=config.learning_rate, eps=1e-5, fused=True)
         self.generator = torch.Generator().manual_seed(seed + 1)
         self._noise = torch.zeros(env.n, 2)
         self.continue_from(env.reset())
@@ -157,8 +158,9 @@ class PPO:
         return output + self.policy.log_std.exp() * self._noise
 
     def _look(self, frames: Tensor, state: Tensor) -> Tensor:
-        """What the policy takes: of the pictures, or of the state for a teacher."""
-        return self.policy.front(state if self.policy.sees_state else frames)
+        """What the policy takes: of the pictures, or of the state for a teacher. In full precision, as in the bundle."""
+        with torch.autocast("cpu", enabled=False):
+            return self.policy.front(state if self.policy.sees_state else frames)
 
     def note(self, step: Step) -> None:
         """Keep account of episodes, from a step of the environment."""

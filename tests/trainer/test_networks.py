@@ -128,33 +128,48 @@ def test_symmetry_can_be_switched_off() -> None:
 
 
 def expected_front(frames: NDArray[np.uint8], a: Architecture) -> NDArray[np.float64]:
-    """Crop, pool and standardise, written a second time with numpy alone."""
+    """Crop, pool and local contrast, written a second time with numpy alone, window by window."""
     picture = frames[:, a.crop_top :, :, 0].astype(np.float64) / 255
     n, h, w = picture.shape
     h, w = h // a.pool, w // a.pool
     blocks = picture[:, : h * a.pool, : w * a.pool].reshape(n, h, a.pool, w, a.pool)
     picture = blocks.mean(axis=(2, 4))
-    if a.standardise:
-        mean, deviation = picture.mean((1, 2), keepdims=True), picture.std((1, 2), keepdims=True)
-        picture = (picture - mean) / (deviation + 0.02)
+    if a.contrast:
+
+        def window_mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
+            result = np.empty_like(values)
+            for v in range(h):
+                for u in range(w):
+                    rows = slice(max(0, v - a.contrast), v + a.contrast + 1)
+                    columns = slice(max(0, u - a.contrast), u + a.contrast + 1)
+                    result[:, v, u] = values[:, rows, columns].mean((1, 2))
+            return result
+
+        centred = picture - window_mean(picture)
+        picture = np.abs(centred / (np.sqrt(window_mean(centred**2)) + 0.02)) - 0.7
     return np.asarray(picture[:, None])
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_front_crops_pools_and_standardises(name: str) -> None:
+def test_front_crops_pools_and_takes_local_contrast(name: str) -> None:
     frames = pictures(3)
     frames[1] //= 5
     got = front(torch.from_numpy(frames), NETWORKS[name]).numpy()
     np.testing.assert_allclose(got, expected_front(frames, NETWORKS[name]), atol=2e-5)
 
 
-def test_front_of_a_standardising_network_ignores_light() -> None:
+@pytest.mark.parametrize("change", ["brighter", "negative"])
+def test_local_contrast_ignores_light_and_polarity(change: str) -> None:
     frames = pictures(2) // 2
-    brighter = frames + 60
+    changed = {"brighter": frames + 60, "negative": 255 - frames}[change]
     a = NETWORKS["HOTLAP_FAST"]
-    torch.testing.assert_close(
-        front(torch.from_numpy(brighter), a), front(torch.from_numpy(frames), a), atol=1e-4, rtol=1e-4
-    )
+    seen = front(torch.from_numpy(frames), a)
+    torch.testing.assert_close(front(torch.from_numpy(changed), a), seen, atol=1e-4, rtol=1e-4)
+    # A shadow over half of the picture is seen at its edge only: away from it nothing changes much.
+    shaded = frames.copy()
+    shaded[:, :, :80] //= 2
+    away = (front(torch.from_numpy(shaded), a) - seen).abs()[:, :, :, :30]
+    assert away.mean() < 0.25 * (seen + 0.7).mean()
     assert torch.isfinite(front(torch.full((1, 120, 160, 1), 77, dtype=torch.uint8), a)).all()
 
 
