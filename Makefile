@@ -6,6 +6,7 @@
 PYTHON ?= python3
 PIP_FLAGS ?=
 DEMO_TRACK ?= first_oval
+CAR_FLAGS ?=
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -22,11 +23,11 @@ export PYTHON PIP_FLAGS
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup lint unit check test demo bench clean
+.PHONY: help setup lint unit check test demo bench install-car clean
 
 help: ## say what there is
 	@printf 'make TARGET, with TARGET one of:\n'
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1 \2/p' Makefile | while read -r name text; do printf '  %-8s %s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1 \2/p' Makefile | while read -r name text; do printf '  %-12s %s\n' "$$name" "$$text"; done
 
 setup: $(READY) ## make .venv with all that is needed (demo and test do it by themselves)
 
@@ -47,7 +48,7 @@ check: lint unit ## ruff, mypy, import layers and the quick tests, under 90 s
 test: lint ## check, and the slow and the learning tests
 	@$(VENV)/bin/pytest
 
-demo: $(READY) ## train about 90 s on a shipped track, export, five time trials, video and plot
+demo: $(READY) ## train about 90 s, export, five time trials, video and plot, then three laps through gate and pilot
 	@if [ -e $(DEMO) ] && [ ! -e $(DEMO_MARK) ]; then \
 	    printf 'make demo: %s was not made by make demo\n  next: move it away\n' $(DEMO) >&2; exit 2; fi
 	@rm -rf $(DEMO)
@@ -55,9 +56,15 @@ demo: $(READY) ## train about 90 s on a shipped track, export, five time trials,
 	@$(VENV)/bin/hotlap train --track $(DEMO_TRACK) --out $(DEMO) --time-limit 90s --seed 1
 	@$(VENV)/bin/hotlap evaluate $(DEMO)/bundle.tar.gz --track $(DEMO_TRACK) --trials 5 \
 	    --video $(DEMO)/laps.mp4 --plot $(DEMO)/laps.png --require-lap
+	@printf 'state_dir = "%s/car"\n' $(DEMO) > $(DEMO)/car.toml
+	@$(VENV)/bin/hotlap drive --config $(DEMO)/car.toml --model $(DEMO)/bundle.tar.gz --track $(DEMO_TRACK) --arm \
+	    --laps 3 --duration 300s --trace $(DEMO)/pulses.csv
 
 bench: $(READY) ## camera steps per second and core, against the bound and CarRacing
 	@$(VENV)/bin/hotlap bench sim
+
+install-car: ## install hotlap as a service on this Pi, Jetson or PC, as root (CAR_FLAGS=--dry-run only says what)
+	@tools/install-car.sh $(CAR_FLAGS)
 
 clean: ## remove what make made, .venv included
 	@if [ -e $(DEMO_MARK) ]; then rm -rf $(DEMO); fi

@@ -219,6 +219,40 @@ def _bench_options(parser: argparse.ArgumentParser) -> None:
     _json_option(sim)
 
 
+def _drive_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", type=Path, metavar="car.toml", help="the car (default: the simulated one)")
+    parser.add_argument("--model", type=Path, metavar="BUNDLE", help="install and activate this bundle first")
+    parser.add_argument("--arm", action="store_true", help="arm and drive without a console")
+    parser.add_argument("--laps", type=COUNT, metavar="N", help="stop after N laps; 1 as status if they do not come")
+    parser.add_argument("--duration", dest="duration_s", type=DURATION, metavar="30s", help="stop after this long")
+    parser.add_argument("--trace", type=Path, metavar="FILE.csv", help="write every pulse with its time and cause")
+    parser.add_argument("--track", metavar="T", help="of the simulated car: shipped name or .npy file")
+    parser.add_argument("--look", choices=("nominal", "random"), default="nominal", help="of the simulated track")
+    parser.add_argument("--seed", type=WHOLE, default=0, metavar="S", help="of the simulated car (default 0)")
+    parser.add_argument("--replay", type=Path, metavar="LOG", help="run the model over recorded frames, compare")
+
+
+def _client_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--runtime", type=Path, metavar="DIR", help="folder of the gate's sockets (default: found)")
+
+
+def _stop_options(parser: argparse.ArgumentParser) -> None:
+    _client_options(parser)
+    parser.add_argument("--reset", action="store_true", help="end the emergency stop; the car is disarmed then")
+
+
+def _models_options(parser: argparse.ArgumentParser) -> None:
+    from vehicle.models_command import add_options
+
+    add_options(parser)
+
+
+def _doctor_options(parser: argparse.ArgumentParser) -> None:
+    from vehicle.doctor import add_options
+
+    add_options(parser)
+
+
 # --- the table --------------------------------------------------------------------------------------------------------
 
 
@@ -257,6 +291,34 @@ def _bench(args: argparse.Namespace) -> int:
     return bench_sim(args)
 
 
+def _drive(args: argparse.Namespace) -> int:
+    from vehicle.drive import drive
+
+    return drive(args)
+
+
+def _models(args: argparse.Namespace) -> int:
+    from vehicle.models_command import models
+
+    return models(args)
+
+
+def _client(name: str) -> Callable[[argparse.Namespace], int]:
+    def run(args: argparse.Namespace) -> int:
+        from vehicle import client
+
+        command: Callable[[argparse.Namespace], int] = getattr(client, f"{name}_command")
+        return command(args)
+
+    return run
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    from vehicle.doctor import doctor
+
+    return doctor(args)
+
+
 @dataclass(frozen=True)
 class Command:
     """One row of the table: a name, a line of help, the options, and what runs (its result is the exit status)."""
@@ -272,6 +334,13 @@ COMMANDS = (
     Command("train", "train a policy from camera pixels", _train_options, _train),
     Command("evaluate", "time trials of an exported bundle, from its ONNX file", _evaluate_options, _evaluate),
     Command("export", "write a run's best checkpoint as a bundle", _export_options, _export),
+    Command("drive", "drive the simulated car, or a real one, with an installed model", _drive_options, _drive),
+    Command("models", "install, list, activate, roll back and remove the models of this car", _models_options, _models),
+    Command("arm", "let the pilot drive", _client_options, _client("arm")),
+    Command("disarm", "neutral, until it is armed again", _client_options, _client("disarm")),
+    Command("stop", "emergency stop: neutral, until hotlap stop --reset", _stop_options, _client("stop")),
+    Command("status", "what the car does, and every reason why it would not drive", _client_options, _client("status")),
+    Command("doctor", "look at this machine: versions, devices, permissions, camera, buses", _doctor_options, _doctor),
     Command("bench", "measure this machine", _bench_options, _bench),
 )
 

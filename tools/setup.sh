@@ -80,6 +80,15 @@ if [ "$(uname -s)" = Linux ]; then
     renders || fail "MuJoCo cannot render without a screen: $(tail -n 1 "$log")" \
         "next: read $log; MUJOCO_GL=osmesa make setup renders in software, with libosmesa6 installed"
 fi
+# For tests only: the units are checked by systemd's own tools, the installer by shellcheck. Without them tests skip.
+if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
+    for tool in systemd-analyze:systemd udevadm:udev shellcheck:shellcheck; do
+        command -v "${tool%%:*}" >/dev/null || missing="${missing:-} ${tool##*:}"
+    done
+    # A list of words on purpose.
+    # shellcheck disable=SC2086
+    [ -z "${missing:-}" ] || install_packages "tools that tests use are missing" $missing
+fi
 say "compiling the simulator's inner loops"
 quietly "$venv/bin/python" -m sim.precompile
 rm -f "$log"

@@ -158,7 +158,7 @@ class PPO:
         return output + self.policy.log_std.exp() * self._noise
 
     def _look(self, frames: Tensor, state: Tensor) -> Tensor:
-        """What the policy takes: of the pictures, or of the state for a teacher. In full precision, as in the bundle."""
+        """What the policy takes of the pictures (a teacher: of the state), in full precision as in the bundle."""
         with torch.autocast("cpu", enabled=False):
             return self.policy.front(state if self.policy.sees_state else frames)
 

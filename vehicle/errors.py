@@ -1,30 +1,13 @@
-"""The base of every error hotlap raises on purpose, and the errors of the vehicle room.
-
-An error here teaches: what is wrong with the measured value, the likely cause, and the next command to type.
-"""
+"""The errors of the vehicle room. Their base, `HotlapError`, is in ``calibration.errors``, the room below."""
 
 from __future__ import annotations
 
+from calibration.errors import HotlapError
 
-class HotlapError(Exception):
-    """Something hotlap refuses to do.
-
-    Args:
-        what: what is wrong, with the value that was met.
-        cause: the likely cause, one sentence.
-        next_step: the next command or edit that would help.
-    """
-
-    def __init__(self, what: str, *, cause: str = "", next_step: str = "") -> None:
-        self.what = what
-        self.cause = cause
-        self.next_step = next_step
-        lines = [what]
-        if cause:
-            lines.append(f"  likely cause: {cause}")
-        if next_step:
-            lines.append(f"  next: {next_step}")
-        super().__init__("\n".join(lines))
+__all__ = [
+    "ActionSpaceError", "ActuatorError", "BundleError", "CameraError", "ConfigError", "GateError", "HotlapError",
+    "SlotError", "StaleFrame", "VehicleError",
+]  # fmt: skip
 
 
 class VehicleError(HotlapError):
@@ -44,6 +27,42 @@ class BundleError(VehicleError, ValueError):
 
     Args:
         fault: the short name of the fault, stable for programs: for instance ``"sha256_mismatch"``.
+    """
+
+    def __init__(self, fault: str, what: str, *, cause: str = "", next_step: str = "") -> None:
+        self.fault = fault
+        super().__init__(f"{fault}: {what}", cause=cause, next_step=next_step)
+
+
+class CameraError(VehicleError, OSError):
+    """A camera cannot be opened, has stopped, or gives what is no picture."""
+
+
+class StaleFrame(CameraError, TimeoutError):
+    """No new picture arrived within the age that the reader accepts."""
+
+
+class ActuatorError(VehicleError, OSError):
+    """A pulse could not be written, or was not read back as written."""
+
+
+class GateError(VehicleError, RuntimeError):
+    """The gate cannot be reached, or refused a request.
+
+    Args:
+        reason: the short name of the refusal, stable for programs.
+    """
+
+    def __init__(self, what: str, *, reason: str = "", cause: str = "", next_step: str = "") -> None:
+        self.reason = reason
+        super().__init__(what, cause=cause, next_step=next_step)
+
+
+class SlotError(VehicleError, ValueError):
+    """A model cannot be installed, activated, rolled back or removed.
+
+    Args:
+        fault: the short name of the fault, stable for programs; a `BundleError`'s own where the bundle is at fault.
     """
 
     def __init__(self, fault: str, what: str, *, cause: str = "", next_step: str = "") -> None:

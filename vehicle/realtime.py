@@ -1,0 +1,55 @@
+"""Keeps the gate's loop on time where the system lets it: priority, no swapping, no garbage collector."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import sys
+
+PRIORITY = 20  # of SCHED_FIFO, 1..99: above every ordinary program, below the kernel's interrupt threads (50)
+SWITCH_S = 0.0005  # the loop gets the interpreter's lock back from another thread within this (Python's default: 5 ms)
+_MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4
+
+
+def raise_priority() -> bool:
+    """SCHED_FIFO for the calling thread, and for the threads and processes that it starts from now on.
+
+    Returns:
+        whether the system allowed it (systemd: ``LimitRTPRIO=``; the kernel leaves 5 % of the time to others anyway).
+    """
+    sys.setswitchinterval(SWITCH_S)
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(PRIORITY))
+    except OSError:
+        return False
+    return True
+
+
+def lock_memory() -> bool:
+    """Keep every page that is used in memory, so that a pilot that fills it does not swap the gate out.
+
+    Returns:
+        whether it is so. Only tried without a limit on locked memory (systemd: ``LimitMEMLOCK=infinity``): with one,
+        the first allocation beyond it would fail.
+    """
+    import ctypes
+    import resource
+
+    if resource.getrlimit(resource.RLIMIT_MEMLOCK)[0] != resource.RLIM_INFINITY:
+        return False
+    with contextlib.suppress(OSError, AttributeError):
+        return bool(ctypes.CDLL(None).mlockall(_MCL_CURRENT | _MCL_FUTURE | _MCL_ONFAULT) == 0)
+    return False
+
+
+def stop_collector() -> None:
+    """No garbage collection behind our back, and what exists by now is never looked at again; see `collect`."""
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+
+
+def collect() -> None:
+    """Collect now; to be called while the car is disarmed, when a late tick does not matter."""
+    gc.collect()
