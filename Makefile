@@ -41,12 +41,13 @@ lint: $(READY)
 	@layers=$$($(VENV)/bin/lint-imports 2>&1) || { printf '%s\n' "$$layers"; exit 1; }; printf '%s\n' "$$layers" | tail -n 1
 
 unit: $(READY)
-	@$(VENV)/bin/pytest -q -m "not slow and not learning"
+	@$(VENV)/bin/pytest -q -n 2 -m "not slow and not learning"
 
 check: lint unit ## ruff, mypy, import layers and the quick tests, under 90 s
 
-test: lint ## check, and the slow and the learning tests
-	@$(VENV)/bin/pytest
+# The slow tests run one by one: many of them time real processes, which must have the machine to themselves.
+test: check ## check, and the slow and the learning tests
+	@$(VENV)/bin/pytest -m "slow or learning"
 
 demo: $(READY) ## train about 90 s, export, five time trials, video and plot, then three laps through gate and pilot
 	@if [ -e $(DEMO) ] && [ ! -e $(DEMO_MARK) ]; then \

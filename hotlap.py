@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import NoReturn, TypeVar
 
 from vehicle.errors import HotlapError
+from vehicle.options import client_options, models_options, stop_options
 
 STATUS_BAD_INPUT = 2
 STATUS_INTERNAL = 70  # EX_SOFTWARE of sysexits.h
@@ -232,21 +233,6 @@ def _drive_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--replay", type=Path, metavar="LOG", help="run the model over recorded frames, compare")
 
 
-def _client_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--runtime", type=Path, metavar="DIR", help="folder of the gate's sockets (default: found)")
-
-
-def _stop_options(parser: argparse.ArgumentParser) -> None:
-    _client_options(parser)
-    parser.add_argument("--reset", action="store_true", help="end the emergency stop; the car is disarmed then")
-
-
-def _models_options(parser: argparse.ArgumentParser) -> None:
-    from vehicle.models_command import add_options
-
-    add_options(parser)
-
-
 def _doctor_options(parser: argparse.ArgumentParser) -> None:
     from vehicle.doctor import add_options
 
@@ -335,11 +321,11 @@ COMMANDS = (
     Command("evaluate", "time trials of an exported bundle, from its ONNX file", _evaluate_options, _evaluate),
     Command("export", "write a run's best checkpoint as a bundle", _export_options, _export),
     Command("drive", "drive the simulated car, or a real one, with an installed model", _drive_options, _drive),
-    Command("models", "install, list, activate, roll back and remove the models of this car", _models_options, _models),
-    Command("arm", "let the pilot drive", _client_options, _client("arm")),
-    Command("disarm", "neutral, until it is armed again", _client_options, _client("disarm")),
-    Command("stop", "emergency stop: neutral, until hotlap stop --reset", _stop_options, _client("stop")),
-    Command("status", "what the car does, and every reason why it would not drive", _client_options, _client("status")),
+    Command("models", "install, list, activate, roll back and remove the models of this car", models_options, _models),
+    Command("arm", "let the pilot drive", client_options, _client("arm")),
+    Command("disarm", "neutral, until it is armed again", client_options, _client("disarm")),
+    Command("stop", "emergency stop: neutral, until hotlap stop --reset", stop_options, _client("stop")),
+    Command("status", "what the car does, and every reason why it would not drive", client_options, _client("status")),
     Command("doctor", "look at this machine: versions, devices, permissions, camera, buses", _doctor_options, _doctor),
     Command("bench", "measure this machine", _bench_options, _bench),
 )

@@ -135,17 +135,6 @@ def _reasons(blocked: list[Mapping[str, Any]]) -> str:
 # --- commands
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options of arm, disarm, reset and status."""
-    parser.add_argument("--runtime", type=Path, metavar="DIR", help="folder of the sockets (default: found)")
-
-
-def add_stop_options(parser: argparse.ArgumentParser) -> None:
-    """The options of stop."""
-    add_options(parser)
-    parser.add_argument("--reset", action="store_true", help="end the emergency stop; the car is disarmed then")
-
-
 def _runtime(args: argparse.Namespace) -> Path:
     return args.runtime if args.runtime is not None else runtime_dir()
 

@@ -17,6 +17,8 @@ from tests.calibration.cars import car, entry, saved
 from tests.calibration.disk import FailingDisk, PowerCut, RememberingDisk, lay_out
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.slow  # a disk fails at every call, and real kills
+
 
 def first(path: Path) -> None:
     path.parent.mkdir(parents=True)

@@ -11,6 +11,8 @@ import pytest
 import hotlap
 from sim import bench
 
+pytestmark = pytest.mark.slow  # measures for seconds
+
 RATES = ("camera_steps_per_s", "physics_steps_per_s", "render_fps", "mujoco_renderer_fps", "carracing_steps_per_s")
 
 

@@ -19,6 +19,8 @@ from sim.look import PANORAMA_SHAPE, Surface
 from sim.mujoco_view import MujocoCamera, open_gl
 from sim.threads import Workers
 
+pytestmark = pytest.mark.slow  # draws with OpenGL
+
 POSES = 240
 
 

@@ -445,4 +445,4 @@ def test_for_people_it_is_text(trained: Path, capsys: pytest.CaptureFixture[str]
     assert hotlap.main(words) == 0
     out = capsys.readouterr().out
     assert not out.lstrip().startswith("{")
-    assert out.count("0 of 2 completed") == 1
+    assert out.count(" of 2 completed") == 1

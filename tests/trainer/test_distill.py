@@ -23,6 +23,8 @@ from trainer.training import Progress, Training
 from vehicle.action_space import ActionSpace, ContinuousActionSpace, default_action_space
 from vehicle.bundle import check_bundle
 
+pytestmark = pytest.mark.slow  # trains
+
 CONTINUOUS = ContinuousActionSpace(-30.0, 30.0, 0.4, 1.0)
 SPACES: list[ActionSpace] = [default_action_space(), CONTINUOUS]
 CONFIG = RunConfig(

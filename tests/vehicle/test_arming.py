@@ -138,6 +138,13 @@ def test_the_facts_that_disarm() -> None:
     assert Facts(log_error="y").fault() == "guard"
 
 
+def test_percent_and_megabytes() -> None:
+    ill = facts(battery_fraction=0.9, disk_free_bytes=300_000_000)
+    limits = Limits(battery_fraction=0.95, disk_free_bytes=500_000_000)
+    values = [one.value for one in blocked_reasons(dataclasses.replace(FINE, facts=ill), Mode.MANUAL, limits)]
+    assert values == ["90 % (at least 95 %)", "300 MB free (at least 500 MB)"]
+
+
 def test_fresh_at_its_edges() -> None:
     assert fresh(0.0, 0.16, LIMITS) and fresh(0.16, 0.16, LIMITS) and fresh(-0.005, 0.16, LIMITS)
     assert not fresh(math.nextafter(0.16, 1), 0.16, LIMITS)

@@ -13,6 +13,7 @@ import zmq
 from vehicle import client
 from vehicle.errors import GateError
 from vehicle.links import endpoint
+from vehicle.options import client_options, stop_options
 
 BLOCKED = [
     {"reason": "stale_intent", "value": "never", "cure": "start the pilot"},
@@ -143,13 +144,13 @@ def test_status_without_a_pilot_says_so_beside_the_gates_reasons(servers: Server
 
 
 def test_status_without_a_gate(servers: Servers, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert client.status_command(arguments(tmp_path, client.add_options, "--json")) == 1
+    assert client.status_command(arguments(tmp_path, client_options, "--json")) == 1
     found = json.loads(capsys.readouterr().out)
     assert found["mode"] is None
     assert found["armed"] is False
     assert [one["reason"] for one in found["blocked"]] == ["gate_not_running", "pilot_not_running"]
     assert all(one["cure"] for one in found["blocked"])
-    assert client.status_command(arguments(tmp_path, client.add_options)) == 1
+    assert client.status_command(arguments(tmp_path, client_options)) == 1
     assert "gate_not_running" in capsys.readouterr().out
 
 
@@ -157,7 +158,7 @@ def test_status_for_people(servers: Servers, tmp_path: Path, capsys: pytest.Capt
     servers.add("gate", lambda message: GATE)
     servers.add("pilot", lambda message: PILOT)
     servers.start()
-    assert client.status_command(arguments(tmp_path, client.add_options)) == 0
+    assert client.status_command(arguments(tmp_path, client_options)) == 0
     said = capsys.readouterr().out
     for words in (
         "mode: disarmed\n", "last fault: nan, 3.0 s ago", "stale_intent: never", "cure: charge the battery",
@@ -172,10 +173,10 @@ def test_status_for_people(servers: Servers, tmp_path: Path, capsys: pytest.Capt
 @pytest.mark.parametrize(
     ("command", "add", "words", "op"),
     (
-        (client.disarm_command, client.add_options, (), "disarm"),
-        (client.stop_command, client.add_stop_options, (), "stop"),
-        (client.stop_command, client.add_stop_options, ("--reset",), "reset"),
-        (client.reset_command, client.add_options, (), "reset"),
+        (client.disarm_command, client_options, (), "disarm"),
+        (client.stop_command, stop_options, (), "stop"),
+        (client.stop_command, stop_options, ("--reset",), "reset"),
+        (client.reset_command, client_options, (), "reset"),
     ),
 )
 def test_commands_that_make_it_safe(
@@ -205,13 +206,13 @@ def test_the_arm_command(servers: Servers, tmp_path: Path, capsys: pytest.Captur
     ]
     servers.add("gate", lambda message: answers.pop(0))
     servers.start()
-    assert client.arm_command(arguments(tmp_path, client.add_options, "--json")) == 1
+    assert client.arm_command(arguments(tmp_path, client_options, "--json")) == 1
     refused = json.loads(capsys.readouterr().out)
     assert (refused["armed"], refused["reason"], refused["blocked"]) == (False, "blocked", BLOCKED)
-    assert client.arm_command(arguments(tmp_path, client.add_options)) == 1
+    assert client.arm_command(arguments(tmp_path, client_options)) == 1
     said = capsys.readouterr().out
     assert all(one["reason"] in said and one["cure"] in said for one in BLOCKED)
-    assert client.arm_command(arguments(tmp_path, client.add_options, "--json")) == 0
+    assert client.arm_command(arguments(tmp_path, client_options, "--json")) == 0
     assert json.loads(capsys.readouterr().out)["armed"] is True
 
 

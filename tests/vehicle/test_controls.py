@@ -40,6 +40,12 @@ def test_a_lease_is_held_by_its_kind_and_id() -> None:
     assert not controls.held(Mode.MANUAL, lease, T + 1.01) and controls.lease(T) is None
 
 
+def test_at_first_nobody_wants_anything() -> None:
+    controls = Controls(LIMITS)
+    assert controls.steering_us is None and controls.pulse_command(T) is None and controls.manual_command(T) is None
+    assert not controls.lost(T) and controls.lease(T) is None
+
+
 def test_losing_the_lease() -> None:
     controls, lease = armed("manual")
     assert not controls.lost(T + 1.0)

@@ -22,6 +22,8 @@ from vehicle.doctor import add_options, as_text, examine, packages_for, throttle
 from vehicle.doctor_devices import FAIL, OK, WARN, Finding
 from vehicle.slot_state import SlotState
 
+pytestmark = pytest.mark.slow  # looks at the machine
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 NAMES = {
     "python", "bits", "machine", "user", "config", "package numpy", "package cv2", "package onnxruntime", "package zmq",

@@ -24,6 +24,8 @@ from tests.vehicle.gate_process import CALIBRATION, CENTER_US, NEUTRAL_US, GateP
 from vehicle.drive_log import read_drive_log
 from vehicle.links import endpoint
 
+pytestmark = pytest.mark.slow  # real processes in real time
+
 # DESIGN.md's limits; docs/driving.md has what is measured.
 SIGNAL_LIMIT_S = 0.100
 KILL_LIMIT_S = 0.200

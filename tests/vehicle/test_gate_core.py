@@ -178,8 +178,8 @@ def test_it_starts_slowly() -> None:
 
 
 def test_a_stale_intent_is_neutral_at_once_and_recovers() -> None:
-    rig = Rig().driving()
-    rig.intent()
+    rig = Rig().driving(steering_deg=-30.0)
+    rig.intent(steering_deg=-30.0)
     for _ in range(8):
         output = rig.tick(step_s=0.0199)
         rig.alive()
@@ -188,7 +188,8 @@ def test_a_stale_intent_is_neutral_at_once_and_recovers() -> None:
     assert output == Output(CENTER_US, NEUTRAL_US, "neutral:stale_intent", Mode.AUTONOMOUS)
     assert rig.reasons() == ["stale_intent"]
     output = rig.run(1, steering_deg=30.0)
-    assert output.cause == "drive" and output.steering_us == pytest.approx(CENTER_US + 250.0 * 12.0 / 30.0)
+    assert output.cause == "drive"  # and turns from straight ahead on
+    assert output.steering_us == pytest.approx(CENTER_US + 250.0 * 12.0 / 30.0)
     assert rig.core.state(rig.now_s)["counters"]["faults"] == 0
 
 
@@ -374,6 +375,21 @@ def test_disarming_and_arming_between_two_ticks_is_not_possible() -> None:
         assert rig.ask("arm", mode="autonomous")["ok"] and not is_neutral(rig.run(1))
 
 
+def test_a_fault_right_after_arming_takes_them_too() -> None:
+    rig = Rig().ready()
+    rig.ask("arm", mode="autonomous")
+    rig.core.bad_message("not_json", rig.now_s)
+    assert "esc_neutral" in rig.reasons()
+
+
+def test_a_lease_is_of_no_matter_to_the_pilot() -> None:
+    rig = Rig().ready()
+    assert rig.ask("arm", mode="autonomous", lease="x")["ok"]
+    assert rig.run(20).cause == "drive"
+    assert rig.core.request({"op": "manual", "lease": "x"}, rig.now_s)["reason"] == "missing_key"
+    assert rig.run(1).cause == "drive"
+
+
 def test_disarm_says_so_and_keeps_the_last_fault() -> None:
     rig = Rig().driving()
     rig.core.bad_message("not_json", rig.now_s)
@@ -438,6 +454,14 @@ def test_a_gap_between_ticks_disarms() -> None:
     assert is_neutral(rig.run(30)) and rig.reasons() == ["disarmed"]
 
 
+def test_the_gap_at_its_edge() -> None:
+    for late, gaps in ((False, 0), (True, 1)):
+        core = GateCore(Calibration(), Limits(gap_s=0.125))
+        core.tick(64.0, OK)
+        core.tick(math.nextafter(64.125, 99.0) if late else 64.125, OK)
+        assert core.state(64.125)["counters"]["gaps"] == gaps
+
+
 def test_two_ticks_at_the_same_time_are_allowed() -> None:
     rig = Rig().driving()
     before = rig.run(1)
@@ -458,11 +482,18 @@ def test_ticks_out_of_turn_are_no_frames_for_the_esc() -> None:
     for step_s, frames in [(0.0099, 3), (0.0002, 4), (0.0098, 4), (0.0003, 5), (0.0, 5), (0.02, 6)]:
         rig.tick(step_s=step_s)
         assert rig.core.blocked(rig.now_s)[0].value == f"{frames} of 25 neutral frames"
-    for forget in (lambda: rig.core.set_calibration(Calibration()), lambda: rig.tick(step_s=0.2)):
-        forget()
+    for gap, frames in ((False, 2), (True, 3)):
+        if gap:
+            rig.tick(step_s=0.2)
+        else:
+            rig.core.set_calibration(Calibration())
         rig.tick(2, step_s=0.011)
         rig.tick(step_s=0.001)
-        assert rig.core.blocked(rig.now_s)[0].value in ("2 of 25 neutral frames", "3 of 25 neutral frames")
+        assert rig.core.blocked(rig.now_s)[0].value == f"{frames} of 25 neutral frames"
+    core = GateCore(Calibration(), Limits())
+    core.tick(0.0, OK)
+    core.tick(0.01, OK)
+    assert core.blocked(0.01)[0].value == "2 of 25 neutral frames"
 
 
 @pytest.mark.parametrize("step_s", [-1e-9, -1.0, -3600.0, math.nan, -math.inf])
@@ -483,6 +514,7 @@ def test_endless_time_disarms() -> None:
     assert "gate_stalled" in rig.reasons()
     rig.now_s = 1e6
     assert is_neutral(rig.run(40)) and rig.reasons() == ["disarmed"]
+    assert rig.core.state(rig.now_s)["counters"]["gaps"] == 1
 
 
 @pytest.mark.parametrize("now_s", [math.nan, math.inf])
@@ -490,7 +522,7 @@ def test_a_first_tick_without_time_never_arms(now_s: float) -> None:
     core = GateCore(Calibration(), Limits(startup_neutral_frames=1))
     for _ in range(5):
         assert is_neutral(core.tick(now_s, OK))
-        assert "gate_stalled" in [one.reason for one in core.blocked(now_s)]
+        assert {"gate_stalled", "esc_neutral"} <= {one.reason for one in core.blocked(now_s)}
     json.dumps(core.state(now_s), allow_nan=False)
 
 
@@ -691,6 +723,8 @@ def test_the_cap_is_in_percent() -> None:
     assert rig.run(1).throttle_us == pytest.approx(NEUTRAL_US + 0.9 * full_us)
     assert rig.ask("cap", percent=40) == {"ok": True, "mode": "autonomous", "percent": 40.0, "percent_in_force": 40.0}
     assert rig.run(1).throttle_us == pytest.approx(NEUTRAL_US + 0.4 * full_us)
+    assert rig.core.state(rig.now_s)["cap_percent"] == rig.core.state(rig.now_s)["cap_percent_in_force"] == 40.0
+    assert rig.ask("cap", percent=0.05)["ok"] and rig.reasons() == []
     assert rig.ask("cap", percent=0)["ok"]
     assert is_neutral(rig.run(1)) and rig.reasons() == ["speed_cap"]
     assert rig.ask("cap", percent=101)["reason"] == "out_of_range"

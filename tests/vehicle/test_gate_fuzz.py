@@ -77,8 +77,8 @@ class Witness:
         self.good_s = 0.0
         self.steering_us = CAR.steering.center_us
 
-    def lock(self) -> None:
-        if self.armed:
+    def lock(self, fault: bool = True) -> None:
+        if self.armed and fault:
             self.calm_s = []
         self.armed = self.key = ""
         self.command = None
@@ -346,10 +346,10 @@ class Session:
             witness.key = "" if message["mode"] == "autonomous" else message["lease"]
             witness.needed, witness.good_s = LIMITS.rearm_neutral_frames, now_s
         elif op == "stop":
-            witness.lock()
+            witness.lock(fault=False)
             witness.stopped = True
         elif op == "disarm":
-            witness.lock()
+            witness.lock(fault=False)
         elif op == "reset":
             assert witness.stopped
             witness.stopped = False
@@ -375,7 +375,7 @@ class Session:
         if op == "release":
             witness.lease = None
             if message["lease"] == witness.key:
-                witness.lock()
+                witness.lock(fault=False)
         elif op == "manual":
             assert (witness.armed, witness.key) == ("manual", message["lease"])
             witness.command = (message["throttle"], self.now_s + LIMITS.manual_age_s)

@@ -42,6 +42,9 @@ CURVE = default_sim_calibration()
         (1.0, -1.0, -0.25),
         (-1.0, 1.0, 0.25),
         (-1.0, 0.1, 0.1),
+        (0.01, 0.5, 0.26),
+        (-0.01, 0.02, 0.02),
+        (-0.01, 0.5, 0.25),
     ],
 )
 def test_slew_away_from_zero_only(now: float, target: float, expected: float) -> None:
@@ -92,7 +95,7 @@ def test_the_tolerance_of_the_angle_is_held_at_the_greatest_angle(extra_deg: flo
 
 
 @pytest.mark.parametrize("calibration", [CAR, CURVE], ids=["formula", "curve"])
-@pytest.mark.parametrize("cap", [1.0, 0.6, 0.1, 0.0])
+@pytest.mark.parametrize("cap", [1.0, 0.6, 0.1, 0.0005, 0.0])
 @pytest.mark.parametrize("speed_mps", [0.0, 0.3, 0.9, 1.0, 1.0 + 0.9e-6])
 def test_the_cap_is_the_mappings_own(calibration: Calibration, cap: float, speed_mps: float) -> None:
     motion = Motion(FREE)
@@ -159,10 +162,10 @@ def test_a_mapping_that_is_wrong_is_noticed(monkeypatch: pytest.MonkeyPatch) -> 
         return motion.by_hand(CAR, Manual(0.0, 0.0, 0.0), 1.0, 0.02)
 
     throttle = CAR.throttle
-    for pulse_us in (throttle.forward_us, throttle.neutral_us, throttle.neutral_us + 0.9e-6):
+    for pulse_us in (throttle.forward_us, throttle.neutral_us, throttle.neutral_us + 1e-6, throttle.forward_us - 1e-6):
         give("speed_pulse_us", pulse_us)
         assert drive("intent")[1] == pulse_us
-    for pulse_us in (throttle.forward_us - 1.1e-6, throttle.neutral_us + 1.1e-6, throttle.reverse_us, math.nan):
+    for pulse_us in (throttle.forward_us - 1.001e-6, throttle.neutral_us + 1.001e-6, throttle.reverse_us, math.nan):
         give("speed_pulse_us", pulse_us)
         with pytest.raises(CalibrationError, match="outside"):
             drive("intent")

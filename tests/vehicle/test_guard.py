@@ -17,6 +17,8 @@ from vehicle.guard import AFTERWARDS_S, SILENCE_S, Guard
 from vehicle.guard_link import ANSWER_BEATS, GuardLink, guard_arguments
 from vehicle.trace import TraceRow, read_trace
 
+pytestmark = pytest.mark.slow  # real processes in real time
+
 NEUTRAL_US = (1450.0, 1446.0)
 LIMIT_S = 0.2  # DESIGN.md; what is measured is some 85 ms and 5 ms
 

@@ -40,6 +40,8 @@ from vehicle.slot_install import install_bundle
 from vehicle.slot_state import SLOT_FAULTS
 from vehicle.slots import ModelStore
 
+pytestmark = pytest.mark.slow  # every bundle is checked in a process of its own
+
 
 def looping(times: int, width: int = 10) -> bytes:
     """`graph`, after ``times`` products of two 256 x 256 matrices whose result is added as zero: right, but slow."""

@@ -19,7 +19,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 SCRIPT = CHECKOUT / "tools" / "install-car.sh"
 BASH = shutil.which("bash") or "/bin/bash"
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="installs on Linux only")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="installs on Linux only")]
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 

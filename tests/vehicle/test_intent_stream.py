@@ -10,7 +10,13 @@ import pytest
 from calibration.mapping import Calibration
 from tests.vehicle.gate_rig import MODEL, an_intent
 from vehicle.arming import Limits
-from vehicle.intent_stream import RECOVERABLE, IntentStream, content_fault
+from vehicle.intent_stream import (
+    RECOVERABLE,
+    SPEED_TOLERANCE,
+    STEERING_TOLERANCE_DEG,
+    IntentStream,
+    content_fault,
+)
 from vehicle.messages import Alive
 
 T = 64.0  # sums with powers of two are exact
@@ -78,6 +84,16 @@ def test_every_number_must_be_finite(key: str) -> None:
 )
 def test_content(changes: dict[str, Any], name: str | None) -> None:
     assert fault(**changes) == name
+
+
+def test_the_tolerances_at_their_edges() -> None:
+    assert (STEERING_TOLERANCE_DEG, SPEED_TOLERANCE) == (1e-3, 1e-6)
+    for sign in (1.0, -1.0):
+        edge_deg = 30.0 + STEERING_TOLERANCE_DEG
+        assert fault(steering_deg=sign * edge_deg) is None
+        assert fault(steering_deg=sign * math.nextafter(edge_deg, 99)) == "out_of_range"
+    edge_mps = 1.0 + SPEED_TOLERANCE
+    assert fault(speed_mps=edge_mps) is None and fault(speed_mps=math.nextafter(edge_mps, 9)) == "out_of_range"
 
 
 def test_without_calibration_the_angle_is_not_judged() -> None:
@@ -194,6 +210,7 @@ def test_a_sign_of_life_only_tells_of_frames() -> None:
         (Alive("pilot", T, 1, -math.inf), "infinite"),
         (Alive("pilot", math.inf, 1, T), "infinite"),
         (Alive("console", T, 1, T), "wrong_source"),
+        (Alive("console", math.nan, 1, T), "nan"),
         (Alive("pilot", T - 0.125, 1, T - 0.125), None),
         (Alive("pilot", math.nextafter(T - 0.125, 0), 1, T - 1), "stale"),
         (Alive("pilot", T + 0.0078125, 1, T), None),

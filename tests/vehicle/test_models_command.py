@@ -14,8 +14,11 @@ from vehicle import models_command
 from vehicle.action_space import default_action_space
 from vehicle.contract import contract_for
 from vehicle.errors import GateError, SlotError
-from vehicle.models_command import add_options, is_armed, models
+from vehicle.models_command import is_armed, models
+from vehicle.options import models_options
 from vehicle.slots import ModelStore
+
+pytestmark = pytest.mark.slow  # every bundle is checked in a process of its own
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +38,7 @@ class Car:
         self.models = folder / "state" / "models"
         self._capsys = capsys
         self._parser = argparse.ArgumentParser()
-        add_options(self._parser)
+        models_options(self._parser)
 
     def text(self, *words: str | Path) -> str:
         args = self._parser.parse_args([*map(str, words), "--config", str(self.toml)])

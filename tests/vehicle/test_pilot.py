@@ -33,6 +33,8 @@ from vehicle.pilot_model import FileModel, StoredModel
 from vehicle.policy import OnnxPolicy
 from vehicle.slot_state import SLOT_FAULTS
 
+pytestmark = pytest.mark.slow  # real processes in real time
+
 ROOT = Path(__file__).resolve().parents[2]
 SHA = "a" * 64
 

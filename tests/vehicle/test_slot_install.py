@@ -25,6 +25,8 @@ from vehicle.slot_install import MAX_BYTES, Installed, install_bundle
 from vehicle.slot_verify import Verdict, check_here, check_in_child
 from vehicle.slots import ModelStore
 
+pytestmark = pytest.mark.slow  # every bundle is checked in a process of its own
+
 CAR, CALIBRATION = CarConfig(), default_sim_calibration()
 
 

@@ -24,6 +24,8 @@ from vehicle.errors import SlotError
 from vehicle.slot_state import SlotState
 from vehicle.slots import ModelStore
 
+pytestmark = pytest.mark.slow  # a disk fails at every call, and real kills
+
 PREVIOUS, CURRENT, NEW, MORE = (name * 5000 for name in (b"previous", b"current", b"new", b"more"))
 
 

@@ -1,0 +1,43 @@
+"""Options of the car's commands, for the front door's table. Imports nothing heavy: every call builds the parser."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def client_options(parser: argparse.ArgumentParser) -> None:
+    """The options of arm, disarm and status."""
+    parser.add_argument("--runtime", type=Path, metavar="DIR", help="folder of the gate's sockets (default: found)")
+
+
+def stop_options(parser: argparse.ArgumentParser) -> None:
+    """The options of stop."""
+    client_options(parser)
+    parser.add_argument("--reset", action="store_true", help="end the emergency stop; the car is disarmed then")
+
+
+def models_options(parser: argparse.ArgumentParser) -> None:
+    """The options of ``hotlap models``."""
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", title="actions (without one: list)")
+    install = actions.add_parser("install", help="check a bundle on this processor and take it in")
+    install.add_argument("bundle", type=Path, metavar="BUNDLE", help="bundle.tar.gz of a run")
+    install.add_argument("--activate", action="store_true", help="and choose it for the next drive")
+    rows = [install, actions.add_parser("list", help="the models, the last one installed first")]
+    for name, text in (
+        ("activate", "choose a model for the next drive; it is on trial until it has proved itself"),
+        ("remove", "delete a model; not the current one, nor one on trial"),
+        ("allow", "let a model in again that failed its trial"),
+    ):
+        row = actions.add_parser(name, help=text)
+        row.add_argument("sha256", metavar="SHA", help="the first characters of its hash, at least 6")
+        rows.append(row)
+    rows.append(actions.add_parser("rollback", help="back to the model before"))
+    for row in (*rows, parser):
+        # SUPPRESS: what was given before the action's name must not be undone by the action's own default.
+        row.add_argument(
+            "--config", type=Path, metavar="car.toml", default=argparse.SUPPRESS, help="the car (default: simulated)"
+        )
+        row.add_argument(
+            "--json", action="store_true", default=argparse.SUPPRESS, help="print exactly one JSON object on stdout"
+        )
