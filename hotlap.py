@@ -217,7 +217,15 @@ def _bench_options(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="for each part (default %(default)g)",
     )
-    _json_option(sim)
+    drive = benches.add_parser("drive", help="the pilot's loop with one core busy, and other runtimes")
+    drive.add_argument("--config", type=Path, metavar="car.toml", help="use this car's camera and control rate")
+    drive.add_argument("--model", type=Path, metavar="BUNDLE", help="(default: the active model of this car)")
+    drive.add_argument("--duration", dest="duration_s", type=DURATION, default=15.0, metavar="S", help="(default 15s)")
+    faults = benches.add_parser("faults", help="how soon every fault ends in neutral, from the recorded pulses")
+    faults.add_argument("--only", metavar="WORDS", default="", help="only cases whose name contains this")
+    faults.add_argument("--markdown", type=Path, metavar="FILE.md", help="write the table below the mark in this file")
+    for row in (sim, drive, faults):
+        _json_option(row)
 
 
 def _drive_options(parser: argparse.ArgumentParser) -> None:
@@ -231,6 +239,12 @@ def _drive_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--look", choices=("nominal", "random"), default="nominal", help="of the simulated track")
     parser.add_argument("--seed", type=WHOLE, default=0, metavar="S", help="of the simulated car (default 0)")
     parser.add_argument("--replay", type=Path, metavar="LOG", help="run the model over recorded frames, compare")
+
+
+def _bridge_options(parser: argparse.ArgumentParser) -> None:
+    from vehicle.bridge_command import add_options
+
+    add_options(parser)
 
 
 def _doctor_options(parser: argparse.ArgumentParser) -> None:
@@ -272,6 +286,14 @@ def _export(args: argparse.Namespace) -> int:
 
 
 def _bench(args: argparse.Namespace) -> int:
+    if args.bench == "drive":
+        from vehicle.bench_drive import bench_drive
+
+        return bench_drive(args)
+    if args.bench == "faults":
+        from vehicle.fault_report import faults
+
+        return faults(args)
     from sim.bench import main as bench_sim
 
     return bench_sim(args)
@@ -297,6 +319,12 @@ def _client(name: str) -> Callable[[argparse.Namespace], int]:
         return command(args)
 
     return run
+
+
+def _bridge(args: argparse.Namespace) -> int:
+    from vehicle.bridge_command import bridge
+
+    return bridge(args)
 
 
 def _doctor(args: argparse.Namespace) -> int:
@@ -326,6 +354,7 @@ COMMANDS = (
     Command("disarm", "neutral, until it is armed again", client_options, _client("disarm")),
     Command("stop", "emergency stop: neutral, until hotlap stop --reset", stop_options, _client("stop")),
     Command("status", "what the car does, and every reason why it would not drive", client_options, _client("status")),
+    Command("bridge", "find, look at, program and test the microcontroller", _bridge_options, _bridge),
     Command("doctor", "look at this machine: versions, devices, permissions, camera, buses", _doctor_options, _doctor),
     Command("bench", "measure this machine", _bench_options, _bench),
 )

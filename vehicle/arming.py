@@ -146,7 +146,7 @@ def _mode(ready: Readiness) -> Iterator[Blocked]:
 def _car(ready: Readiness, limits: Limits) -> Iterator[Blocked]:
     facts = ready.facts
     if not ready.calibrated:
-        yield Blocked("uncalibrated", ready.uncalibrated_reason, "hotlap calibrate")
+        yield Blocked("uncalibrated", ready.uncalibrated_reason, "save one (docs/driving.md), restart the gate")
     if ready.tick_age_s is None or not 0.0 <= ready.tick_age_s <= limits.gap_s:
         yield Blocked("gate_stalled", _age(ready.tick_age_s, limits.gap_s), "wait; if it stays, restart the gate")
     if ready.neutral_frames < ready.needed_frames:
@@ -155,7 +155,7 @@ def _car(ready: Readiness, limits: Limits) -> Iterator[Blocked]:
     if facts.actuator_error is not None:
         yield Blocked("actuator", facts.actuator_error, "check wiring and power, then: hotlap doctor")
     if not facts.guard_alive:
-        yield Blocked("guard", "the guard process is not running", "restart the gate: hotlap drive, or its service")
+        yield Blocked("guard", "the guard process is not running", "wait; if it stays, restart the gate")
 
 
 def _health(facts: Facts, limits: Limits) -> Iterator[Blocked]:
@@ -177,14 +177,16 @@ def _health(facts: Facts, limits: Limits) -> Iterator[Blocked]:
 
 def _pilot(ready: Readiness, limits: Limits) -> Iterator[Blocked]:
     if not ready.model:
-        yield Blocked("no_model", "the pilot has loaded none", "hotlap models install BUNDLE")
+        cure = "hotlap models install BUNDLE --activate, then start the pilot"
+        yield Blocked("no_model", "the pilot has loaded none", cure)
     if ready.refusal:
-        yield Blocked("intent_refused", ready.refusal, "look into the log of the pilot")
+        yield Blocked("intent_refused", ready.refusal, "read the log of the pilot; then restart it")
     if not fresh(ready.intent_age_s, limits.intent_age_s, limits):
-        yield Blocked("stale_intent", _age(ready.intent_age_s, limits.intent_age_s), "start the pilot; hotlap status")
+        cure = "start the pilot: hotlap drive, or its service"
+        yield Blocked("stale_intent", _age(ready.intent_age_s, limits.intent_age_s), cure)
     elif ready.steady_s < limits.alive_before_arm_s:
         value = f"steady for {ready.steady_s:.1f} s (at least {limits.alive_before_arm_s:.1f} s)"
-        yield Blocked("intents_unsteady", value, "wait; if it stays, the pilot is too slow: hotlap bench drive")
+        yield Blocked("intents_unsteady", value, "wait; if it stays, the pilot is too slow: hotlap status")
     if not fresh(ready.frame_age_s, limits.frame_age_s, limits):
         yield Blocked("stale_frame", _age(ready.frame_age_s, limits.frame_age_s), "check the camera: hotlap doctor")
 

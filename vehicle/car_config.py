@@ -45,6 +45,7 @@ class ActuatorConfig:
     pwm_chip: str = ranged("auto", doc="sysfs_pwm: pwmchipN, or auto: the only one, or the one on the I2C bus")
     enable_gpio: str = ranged("", doc="sysfs_pwm: a GPIO value file; 0 is written to enable the servo rail")
     port: str = ranged("auto", doc="bridge: serial port, or auto: found by its HELLO")
+    radio: bool = ranged(False, doc="bridge: an RC receiver is connected; without its signal nothing drives")
     record: str = ranged("", doc="a CSV file that every written pulse is recorded to")
 
 

@@ -86,6 +86,11 @@ def drive(args: argparse.Namespace) -> int:
 
         return replay(args)
     config = load_car_config(args.config)
+    if args.laps and not config.simulated:
+        raise VehicleError(
+            "laps are counted for the simulated car only: nobody sees a real one from above",
+            next_step="hotlap drive --duration 60s, or without an end: Ctrl-C",
+        )
     runtime = runtime_dir(create=True)
     _refuse_second(runtime)
     with only_drive(runtime), ending_signals() as deafen:
@@ -236,7 +241,7 @@ def _run(args: argparse.Namespace, runtime: Path, parts: Supervisor, facts: Worl
                 break
             time.sleep(_LOOK_EVERY_S)
     except KeyboardInterrupt:
-        pass  # Ctrl-C is how a drive without an end ends
+        _say("ending")  # Ctrl-C is how a drive without an end ends
     gate = request(runtime, "gate.request", {"op": "status"})
     pilot = request(runtime, "pilot.request", {"op": "status"})
     return {
@@ -303,13 +308,17 @@ def _laps_missing(result: dict[str, Any], args: argparse.Namespace) -> bool:
 def _text(result: dict[str, Any], args: argparse.Namespace) -> str:
     """The result for people."""
     times = ", ".join(f"{t:.2f} s" for t in result["lap_times_s"]) or "none"
-    lines = [f"laps: {result['laps']} ({times}), off track {result['off_track']} times"]
+    lines = []
+    if "world" in result["exit_status"]:  # a real car's laps nobody counts
+        lines.append(f"laps: {result['laps']} ({times}), off track {result['off_track']} times")
     for name, words in (
         ("interval_ms", "pilot's loop"), ("inference_ms", "inference"), ("frame_to_pulse_ms", "frame to pulse"),
     ):  # fmt: skip
         figures = result[name]
         if figures:
-            lines.append(f"{words}: " + ", ".join(f"{k} {figures[k]:.1f} ms" for k in _SHOWN if figures.get(k) is not None))
+            lines.append(
+                f"{words}: " + ", ".join(f"{k} {figures[k]:.1f} ms" for k in _SHOWN if figures.get(k) is not None)
+            )
     lines += [
         f"the {name} ended with status {status}: read {result['runtime']}/{name}.log"
         for name, status in result["exit_status"].items()

@@ -27,7 +27,8 @@ MAX_BYTES = 128 << 20  # 5 to 11 minutes at 10 Hz; a reader has all of it in mem
 BAD_FRAME = "bad_frame"  # a whole record, but not of a frame
 _SIZE = math.prod(SHAPE)
 _FIELDS: dict[str, type | tuple[type, ...]] = {
-    "seq": int, "stamp_s": (int, float), "steering_deg": (int, float), "speed_mps": (int, float), "model": str,
+    "seq": int, "stamp_s": (int, float), "intent_seq": int,
+    "steering_deg": (int, float), "speed_mps": (int, float), "model": str,
 }  # fmt: skip
 
 
@@ -40,7 +41,8 @@ class SeenFrame:
         seq: of the camera's picture; begins again with every start of the pilot.
         stamp_s: of the picture.
         observation: uint8 (120, 160, 1).
-        steering_deg, speed_mps: the intent that was sent; + is left.
+        intent_seq: of the intent that was sent, the same as in the gate's log.
+        steering_deg, speed_mps: what it asked for; + is left.
         model: sha256 of the bundle that gave it.
     """
 
@@ -48,6 +50,7 @@ class SeenFrame:
     seq: int
     stamp_s: float
     observation: npt.NDArray[np.uint8]
+    intent_seq: int
     steering_deg: float
     speed_mps: float
     model: str
@@ -77,6 +80,7 @@ def put_frame(log: DriveLog, t_s: float, observation: npt.NDArray[np.uint8], int
     fields = {
         "seq": intent.frame_seq,
         "stamp_s": intent.frame_stamp_s,
+        "intent_seq": intent.seq,
         "steering_deg": intent.steering_deg,
         "speed_mps": intent.speed_mps,
         "model": intent.model,
@@ -146,6 +150,6 @@ def _frame(record: Record) -> SeenFrame | None:
         return None
     observation = np.frombuffer(record.raw, dtype=np.uint8).reshape(SHAPE)
     return SeenFrame(
-        record.t_s, found["seq"], float(found["stamp_s"]), observation,
+        record.t_s, found["seq"], float(found["stamp_s"]), observation, found["intent_seq"],
         float(found["steering_deg"]), float(found["speed_mps"]), found["model"],
     )  # fmt: skip

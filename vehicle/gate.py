@@ -35,6 +35,7 @@ from vehicle.guard_link import guard_arguments
 from vehicle.links import private_dir
 from vehicle.notify import notify
 from vehicle.parent import end_with_parent
+from vehicle.realtime import raise_priority
 
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -102,6 +103,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         runtime = private_dir(args.runtime, create=True, shared=True)
         only_gate(runtime)
         calibration, reason = _calibration(config)
+        raise_priority()  # before the actuator, whose threads inherit it
         actuator = open_actuator(config.actuator, runtime, role="gate")
         if args.trace is not None:
             actuator = Recorder(actuator, args.trace)

@@ -66,13 +66,14 @@ class GateCore:
         self._cap = limits.speed_cap
         self._model = ""
         self._trial = False
-        self._fresh_s = 0.0  # autonomous: when there last was something to drive by
+        self._fresh_s: float  # autonomous: when there last was something to drive by
         self._output = Output(None, None, "neutral:disarmed", self.mode)
         self._motion = Motion(limits)
-        self._calibration: Calibration | None = None
-        self._uncalibrated_reason = ""
-        self._neutral_frames = self._needed_frames = 0
-        self._framed_s: float | None = None  # when the last of the neutral frames was counted
+        self._calibration: Calibration | None
+        self._uncalibrated_reason: str
+        self._neutral_frames: int  # that the ESC was shown in a row, with nothing armed
+        self._needed_frames: int
+        self._framed_s: float | None  # when the last of them was counted
         self.set_calibration(calibration, uncalibrated_reason)
 
     @property
@@ -220,11 +221,12 @@ class GateCore:
         return self._output
 
     def _time_fault(self, step_s: float) -> str | None:
-        if 0.0 <= step_s <= self._limits.gap_s:
+        late = step_s > self._limits.gap_s
+        if step_s >= 0.0 and not late:  # neither holds for NaN
             return None
         self._neutral_frames, self._framed_s = 0, None
         self._gaps += 1
-        if step_s > self._limits.gap_s:
+        if late:
             return "tick_gap"
         self._stream.restart()
         self._controls.forget()
@@ -242,7 +244,7 @@ class GateCore:
                 self._fail("mapping", now_s)
                 command = self._why
         self._motion.rest()
-        steering_us = self._controls.steering_us if self.mode is Mode.CALIBRATION else None
+        steering_us = self._controls.steering_us  # of the calibration page, None in every other mode
         if steering_us is None:
             steering_us = calibration.steering.center_us
         return Output(steering_us, calibration.throttle.neutral_us, f"neutral:{command}", self.mode)
@@ -294,11 +296,10 @@ class GateCore:
     def _fail(self, fault: str, now_s: float) -> None:
         self._fault = fault, now_s
         self._faults += 1
+        self._neutral_frames, self._framed_s = 0, None
         self._disarm(Mode.DISARMED, f"fault:{fault}")
 
     def _disarm(self, mode: Mode, why: str) -> None:
-        if self.armed:
-            self._neutral_frames, self._framed_s = 0, None
         self.mode, self._why = mode, why
         self._controls.take("")
 

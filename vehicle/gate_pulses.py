@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from calibration.mapping import Calibration
-from vehicle.actuators.base import PERIOD_S, Actuator
+from vehicle.actuators.base import PERIOD_S, Actuator, Configurable
 from vehicle.errors import HotlapError
 
 HOLD_FRAMES = 12  # at least ten are promised, and the first may fall into a servo frame that has begun
@@ -29,10 +29,15 @@ class Pulses:
         self.calibrate(calibration)
 
     def calibrate(self, calibration: Calibration | None) -> None:
-        """Take the neutral of another calibration."""
+        """Take the neutral of another calibration, and let an actuator that is configurable take its limits."""
         self.neutral_us = (
             None if calibration is None else (calibration.steering.center_us, calibration.throttle.neutral_us)
         )
+        if calibration is not None and isinstance(self.actuator, Configurable):
+            try:
+                self.actuator.configure(calibration)
+            except OSError as error:  # the next write says the same, or is of the configuration before
+                self._keep(error)
 
     def write(self, steering_us: float | None, throttle_us: float | None, cause: str) -> bool:
         """Write both pulses; None writes nothing.
@@ -45,12 +50,15 @@ class Pulses:
         try:
             self.actuator.write(steering_us, throttle_us, cause)
         except OSError as error:
-            self.error = error.what if isinstance(error, HotlapError) else str(error)
-            if self._failing_since_s is None:
-                self._failing_since_s = time.monotonic()
+            self._keep(error)
             return False
         self.error = self._failing_since_s = None
         return True
+
+    def _keep(self, error: OSError) -> None:
+        self.error = error.what if isinstance(error, HotlapError) else str(error)
+        if self._failing_since_s is None:
+            self._failing_since_s = time.monotonic()
 
     def neutral(self, cause: str) -> bool:
         """Write calibrated neutral, whatever anybody else thinks."""

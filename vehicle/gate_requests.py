@@ -124,8 +124,8 @@ def parse_request(message: object) -> tuple[str, dict[str, Any]]:
     if not isinstance(message, dict):
         raise RequestRefused("not_an_object", f"a request is a JSON object, this is {_shown(message)}")
     op = message.get("op")
-    if isinstance(op, str) and op in UNCONDITIONAL:
-        return op, {}
+    if op in UNCONDITIONAL:
+        return str(op), {}
     if not isinstance(op, str) or op not in _OPS:
         raise RequestRefused(
             "unknown_op", f'"op" is {_shown(op)}', next_step="one of " + ", ".join([*UNCONDITIONAL, *_OPS])

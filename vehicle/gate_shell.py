@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import select
 import time
@@ -80,6 +81,8 @@ class Gate:
         needed = facts.get("shared", True) or not facts.get("fails_safe", False)
         self._guard = GuardLink(guard_args) if needed else None
         self._guard_alive = self._guard is None
+        # One that opens its device again by itself needs no new gate for that.
+        self._give_up_s = math.inf if facts.get("recovers", False) else GIVE_UP_S
         self._start_guard()
         self._facts = Facts()
         self._mode_put_out = self._mode_told = self.core.mode
@@ -94,7 +97,7 @@ class Gate:
     # --- the loop
 
     def run(self, ending: Ending) -> int:
-        """Tick until a signal comes, or until the actuator could not be written to for 2 s.
+        """Tick until a signal comes, or until an actuator that does not recover could not be written to for 2 s.
 
         Returns:
             the exit status.
@@ -110,7 +113,7 @@ class Gate:
                 continue
             self._clock.begin(now_s)
             self._tick(now_s)
-            if self._pulses.failing_s(now_s) > GIVE_UP_S:
+            if self._pulses.failing_s(now_s) > self._give_up_s:
                 say(f"hotlap gate: no pulse could be written for {GIVE_UP_S:g} s: {self._pulses.error}")
                 return 1
         return 0

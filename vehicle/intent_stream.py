@@ -140,9 +140,8 @@ class IntentStream:
         last = self._last
         if last is None or (intent.seq > last.seq and intent.stamp_s >= last.stamp_s):
             return None
-        # A pilot that was started again counts from the start; that is welcome only while it moves nothing.
-        restarted = intent.seq <= last.seq and intent.stamp_s > last.stamp_s
-        return None if restarted and not autonomous else "sequence"
+        # Later, but counted from the start: a pilot that was started again. Welcome only while it moves nothing.
+        return None if intent.stamp_s > last.stamp_s and not autonomous else "sequence"
 
     def _time_fault(self, intent: Intent, now_s: float) -> str | None:
         fault = self._future_or_stale(intent, now_s)

@@ -157,8 +157,8 @@ def _no_answer(runtime: Path, socket: str, timeout_s: float) -> GateError:
     elif not os.access(path, os.W_OK):
         cause, next_step = "this user may not use its socket", "sudo usermod -aG hotlap $USER, then log in again"
     else:
-        cause = f"the {name} has ended or hangs"
-        next_step = f"ps -C python3 -o pid,stat,args | grep vehicle.{name}"
+        cause = f"the {name} has ended, or hangs"
+        next_step = f"hotlap drive, or on a car: systemctl restart hotlap-{name}"
     return GateError(
         f"the {name} gave no answer within {timeout_s:g} s", reason="no_answer", cause=cause, next_step=next_step
     )

@@ -42,9 +42,8 @@ CURVE = default_sim_calibration()
         (1.0, -1.0, -0.25),
         (-1.0, 1.0, 0.25),
         (-1.0, 0.1, 0.1),
-        (0.01, 0.5, 0.26),
-        (-0.01, 0.02, 0.02),
-        (-0.01, 0.5, 0.25),
+        (2**-10, 0.5, 0.25 + 2**-10),
+        (-(2**-10), 0.5, 0.25),
     ],
 )
 def test_slew_away_from_zero_only(now: float, target: float, expected: float) -> None:

@@ -13,6 +13,8 @@ import pytest
 
 from vehicle.parent import ENVIRONMENT, end_with_parent
 
+pytestmark = pytest.mark.slow  # real processes
+
 ROOT = Path(__file__).resolve().parents[2]
 CODE = """
 import signal, sys, time

@@ -142,6 +142,12 @@ def test_the_gate_gets_what_it_asks_for() -> None:
     assert "StartLimitBurst" in gate
 
 
+def test_the_pilot_gets_what_it_asks_for_and_stays_below_the_gate() -> None:
+    pilot, gate = settings("hotlap-pilot.service"), settings("hotlap-gate.service")
+    assert realtime.PRIORITY // 2 <= int(pilot["LimitRTPRIO"][0]) < int(gate["LimitRTPRIO"][0])
+    assert "RestrictRealtime" not in pilot and "Nice" not in pilot
+
+
 def test_each_service_has_its_own_devices_by_name() -> None:
     gate, pilot = settings("hotlap-gate.service"), settings("hotlap-pilot.service")
     for unit in (gate, pilot):

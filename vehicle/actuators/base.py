@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Protocol, runtime_checkable
 
+from calibration.mapping import Calibration
+
 PERIOD_S = 0.02  # of servo and ESC frames, 50 Hz
 MIN_PULSE_US, MAX_PULSE_US = 500.0, 2500.0  # no servo or ESC takes more; a calibration lies well inside
 
@@ -32,4 +34,17 @@ class Actuator(Protocol):
 
     def close(self) -> None:
         """Release the device and leave its output as it is: the caller has written neutral. May be called twice."""
+        ...
+
+
+@runtime_checkable
+class Configurable(Protocol):
+    """What an actuator has besides, where its device itself must know neutral and the limits."""
+
+    def configure(self, calibration: Calibration) -> None:
+        """Take them from a calibration: before the first write, and again for another calibration. Does not wait.
+
+        Raises:
+            ActuatorError: the device cannot have such limits.
+        """
         ...

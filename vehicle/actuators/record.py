@@ -6,7 +6,8 @@ import os
 import time
 from typing import Any
 
-from vehicle.actuators.base import Actuator
+from calibration.mapping import Calibration
+from vehicle.actuators.base import Actuator, Configurable
 from vehicle.trace import TraceWriter
 
 
@@ -24,6 +25,11 @@ class Recorder:
     def __init__(self, actuator: Actuator, path: str | os.PathLike[str]) -> None:
         self._actuator = actuator
         self._trace = TraceWriter(path)
+
+    def configure(self, calibration: Calibration) -> None:
+        """See `vehicle.actuators.base.Configurable`; nothing for an actuator that is not."""
+        if isinstance(self._actuator, Configurable):
+            self._actuator.configure(calibration)
 
     def write(self, steering_us: float, throttle_us: float, cause: str) -> None:
         """See `vehicle.actuators.base.Actuator.write`."""

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from vehicle.actuators.base import Actuator
-from vehicle.actuators.bridge import open_bridge
 from vehicle.actuators.none import NoActuator, open_none
 from vehicle.actuators.record import Recorder
 from vehicle.actuators.registry import BUILT_IN, GROUP, known_actuators, open_actuator
@@ -72,20 +71,12 @@ def test_the_simulated_car_gets_runtime_folder_and_role(short_runtime: Path) -> 
         actuator.close()
 
 
-@pytest.mark.parametrize("kind", ["sysfs_pwm", "pca9685", "rpi_gpio"])
+@pytest.mark.parametrize("kind", ["sysfs_pwm", "pca9685", "rpi_gpio", "bridge"])
 def test_hardware_that_is_not_here_is_an_error_that_helps(kind: str, tmp_path: Path) -> None:
-    config = ActuatorConfig(kind=kind, pwm_root=str(tmp_path), i2c_bus=64)
+    config = ActuatorConfig(kind=kind, pwm_root=str(tmp_path), i2c_bus=64, port=str(tmp_path / "ttyGone"))
     with pytest.raises(ActuatorError) as caught:
         open_actuator(config, tmp_path)
     assert caught.value.cause and caught.value.next_step
-
-
-def test_the_bridge_says_that_it_is_not_built_yet(tmp_path: Path) -> None:
-    for opener in (lambda: open_actuator(ActuatorConfig(kind="bridge"), tmp_path),
-                   lambda: open_bridge(ActuatorConfig(), tmp_path, "gate")):  # fmt: skip
-        with pytest.raises(ActuatorError, match="the bridge is not built yet") as caught:
-            opener()
-        assert "issue 5" in caught.value.cause and "pca9685" in caught.value.next_step
 
 
 @pytest.mark.parametrize(("kind", "nearest"), [("pca9658", "pca9685"), ("syfs-pwm", "sysfs_pwm"), ("Sim", "sim")])
