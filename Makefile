@@ -23,7 +23,7 @@ export PYTHON PIP_FLAGS
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup lint unit check test demo bench install-car clean
+.PHONY: help setup lint unit check test demo bench mutants install-car clean
 
 help: ## say what there is
 	@printf 'make TARGET, with TARGET one of:\n'
@@ -63,6 +63,9 @@ demo: $(READY) ## train about 90 s, export, five time trials, video and plot, th
 
 bench: $(READY) ## camera steps per second and core, against the bound and CarRacing
 	@$(VENV)/bin/hotlap bench sim
+
+mutants: $(READY) ## change the gate's code in 1200 ways and see the tests fail (half an hour)
+	@nice -n 10 $(PY) tools/mutate_gate.py
 
 install-car: ## install hotlap as a service on this Pi, Jetson or PC, as root (CAR_FLAGS=--dry-run only says what)
 	@tools/install-car.sh $(CAR_FLAGS)

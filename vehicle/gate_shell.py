@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import select
 import time
@@ -81,8 +80,6 @@ class Gate:
         needed = facts.get("shared", True) or not facts.get("fails_safe", False)
         self._guard = GuardLink(guard_args) if needed else None
         self._guard_alive = self._guard is None
-        # One that opens its device again by itself needs no new gate for that.
-        self._give_up_s = math.inf if facts.get("recovers", False) else GIVE_UP_S
         self._start_guard()
         self._facts = Facts()
         self._mode_put_out = self._mode_told = self.core.mode
@@ -113,7 +110,8 @@ class Gate:
                 continue
             self._clock.begin(now_s)
             self._tick(now_s)
-            if self._pulses.failing_s(now_s) > self._give_up_s:
+            # One that opens its device again by itself needs no new gate for that.
+            if self._pulses.failing_s(now_s) > GIVE_UP_S and not self._actuator_facts.get("recovers", False):
                 say(f"hotlap gate: no pulse could be written for {GIVE_UP_S:g} s: {self._pulses.error}")
                 return 1
         return 0

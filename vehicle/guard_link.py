@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from vehicle.guard import QUIT
 
-ANSWER_BEATS = 10  # the guard sends every byte back; without one for this many ticks it hangs
+ANSWER_BEATS = 7  # the guard sends every byte back; without one for this many ticks it hangs
 HANG_BEATS = 250  # after this many ticks without an answer it is replaced
 START_BEATS = 1500  # the same for one that has just been started: a Pi under load reads Python from a slow card
 RESTART_S = 1.0  # between attempts

@@ -82,8 +82,12 @@ def test_a_bad_configuration_has_a_status_of_its_own(tmp_path: Path, capfd: pyte
 
 
 def test_an_actuator_that_is_not_there_is_a_failure(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    assert main(["--config", str(a_car(tmp_path, Calibration(), "bridge")), "--runtime", str(tmp_path)]) == 1
-    assert "bridge" in capfd.readouterr().err
+    assert main(["--config", str(a_car(tmp_path, Calibration(), "pca9685")), "--runtime", str(tmp_path)]) == 1
+    assert "hotlap neutral" in capfd.readouterr().err
+
+
+def test_a_bridge_is_neutral_by_itself_and_its_port_is_left_alone(tmp_path: Path) -> None:
+    assert main(["--config", str(a_car(tmp_path, Calibration(), "bridge")), "--runtime", str(tmp_path)]) == 0
 
 
 @pytest.mark.parametrize("refusals", (0, 7))
