@@ -23,7 +23,7 @@ export PYTHON PIP_FLAGS
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup lint unit check test demo bench mutants install-car clean
+.PHONY: help setup lint unit check test demo bench mutants test-firmware install-car clean
 
 help: ## say what there is
 	@printf 'make TARGET, with TARGET one of:\n'
@@ -41,13 +41,13 @@ lint: $(READY)
 	@layers=$$($(VENV)/bin/lint-imports 2>&1) || { printf '%s\n' "$$layers"; exit 1; }; printf '%s\n' "$$layers" | tail -n 1
 
 unit: $(READY)
-	@$(VENV)/bin/pytest -q -n 2 -m "not slow and not learning"
+	@$(VENV)/bin/pytest -q -n 2 -m "not slow and not learning and not firmware"
 
 check: lint unit ## ruff, mypy, import layers and the quick tests, under 90 s
 
 # The slow tests run one by one: many of them time real processes, which must have the machine to themselves.
 test: check ## check, and the slow and the learning tests
-	@$(VENV)/bin/pytest -m "slow or learning"
+	@$(VENV)/bin/pytest -m "(slow or learning) and not firmware"
 
 demo: $(READY) ## train about 90 s, export, five time trials, video and plot, then three laps through gate and pilot
 	@if [ -e $(DEMO) ] && [ ! -e $(DEMO_MARK) ]; then \
@@ -63,6 +63,15 @@ demo: $(READY) ## train about 90 s, export, five time trials, video and plot, th
 
 bench: $(READY) ## camera steps per second and core, against the bound and CarRacing
 	@$(VENV)/bin/hotlap bench sim
+
+FIRMWARE_TOOLS := gcc-avr avr-libc binutils-avr libsimavr-dev libelf-dev gcc libc6-dev make pkg-config
+
+test-firmware: $(READY) ## build the microcontroller's firmware and try it in simavr (as root it installs the tools)
+	@command -v avr-gcc >/dev/null && test -e /usr/include/simavr/sim_avr.h || \
+	    { [ "$$(id -u)" -eq 0 ] && apt-get update -qq && apt-get install -y -qq --no-install-recommends $(FIRMWARE_TOOLS); } || \
+	    { printf 'next: sudo apt-get install --no-install-recommends %s\n' "$(FIRMWARE_TOOLS)" >&2; exit 1; }
+	@$(MAKE) --no-print-directory -C firmware_bridge/firmware
+	@$(VENV)/bin/pytest -m firmware
 
 mutants: $(READY) ## change the gate's code in 1200 ways and see the tests fail (half an hour)
 	@nice -n 10 $(PY) tools/mutate_gate.py

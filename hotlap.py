@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import NoReturn, TypeVar
 
 from vehicle.errors import HotlapError
-from vehicle.options import client_options, models_options, stop_options
+from vehicle.options import client_options, console_options, flash_options, models_options, stop_options
 
 STATUS_BAD_INPUT = 2
 STATUS_INTERNAL = 70  # EX_SOFTWARE of sysexits.h
@@ -232,6 +232,7 @@ def _drive_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, metavar="car.toml", help="the car (default: the simulated one)")
     parser.add_argument("--model", type=Path, metavar="BUNDLE", help="install and activate this bundle first")
     parser.add_argument("--arm", action="store_true", help="arm and drive without a console")
+    parser.add_argument("--console", action="store_true", help="with the car's web page")
     parser.add_argument("--laps", type=COUNT, metavar="N", help="stop after N laps; 1 as status if they do not come")
     parser.add_argument("--duration", dest="duration_s", type=DURATION, metavar="30s", help="stop after this long")
     parser.add_argument("--trace", type=Path, metavar="FILE.csv", help="write every pulse with its time and cause")
@@ -321,6 +322,18 @@ def _client(name: str) -> Callable[[argparse.Namespace], int]:
     return run
 
 
+def _console(args: argparse.Namespace) -> int:
+    from vehicle.console import console_command
+
+    return console_command(args)
+
+
+def _flash(args: argparse.Namespace) -> int:
+    from vehicle.flash import flash
+
+    return flash(args)
+
+
 def _bridge(args: argparse.Namespace) -> int:
     from vehicle.bridge_command import bridge
 
@@ -354,6 +367,8 @@ COMMANDS = (
     Command("disarm", "neutral, until it is armed again", client_options, _client("disarm")),
     Command("stop", "emergency stop: neutral, until hotlap stop --reset", stop_options, _client("stop")),
     Command("status", "what the car does, and every reason why it would not drive", client_options, _client("status")),
+    Command("console", "the car's web page: drive, models, calibration, health", console_options, _console),
+    Command("flash", "send a bundle to a car over the network", flash_options, _flash),
     Command("bridge", "find, look at, program and test the microcontroller", _bridge_options, _bridge),
     Command("doctor", "look at this machine: versions, devices, permissions, camera, buses", _doctor_options, _doctor),
     Command("bench", "measure this machine", _bench_options, _bench),

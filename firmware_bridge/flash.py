@@ -167,10 +167,10 @@ def _failed(done: subprocess.CompletedProcess[str], port: str, baud: int, serial
     what = f"avrdude failed with status {done.returncode}: {said}"
     text = done.stderr.lower()
     if "not in sync" in text or "programmer is not responding" in text:
-        other = OLD_BAUD if baud == OPTIBOOT_BAUD else OPTIBOOT_BAUD
+        other, whose = (OLD_BAUD, "an older Nano's") if baud == OPTIBOOT_BAUD else (OPTIBOOT_BAUD, "Optiboot")
         return FlashError(
             what,
-            cause=f"no bootloader answers at {baud} baud: an older Nano's has {OLD_BAUD}, or the chip is empty",
+            cause=f"no bootloader answers at {baud} baud: {whose} has {other}, and an empty chip has none",
             next_step=f"hotlap bridge flash --port {port} --baud {other}; or replace the bootloader (docs/bridge.md)",
         )
     if "signature" in text:
@@ -181,6 +181,8 @@ def _failed(done: subprocess.CompletedProcess[str], port: str, baud: int, serial
             cause="the flash does not hold what was written: a weak supply, or a worn chip",
             next_step="try again; then another board",
         )
+    if "cannot find usb device" in text or "could not find usb device" in text:
+        return FlashError(what, cause="the programmer is not plugged in", next_step="lsusb")
     if "permission" in text or "can't open device" in text or "cannot open" in text:
         cause = f"{port} is gone, in use, or this user is not in the group dialout" if serial_port else "no programmer"
         return FlashError(what, cause=cause, next_step="sudo usermod -aG dialout $USER, then log in again")

@@ -12,20 +12,16 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from enum import Enum
+from dataclasses import replace
 
 from firmware_bridge.errors import BridgeError, LinkError, NoAnswer
 from firmware_bridge.finder import AUTO, Contact, contact, greet
-from firmware_bridge.framing import FrameCounters
 from firmware_bridge.messages import (
     SEQUENCES,
     Command,
     Config,
     ConfigEcho,
-    Counters,
     Disarm,
-    HelloReply,
     Result,
     State,
     Status,
@@ -33,53 +29,13 @@ from firmware_bridge.messages import (
     ToBridge,
     ToHost,
 )
+from firmware_bridge.snapshot import LinkState, Snapshot
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 4.0  # between attempts to open; doubled after each
 SILENCE_S = 1.0  # of telemetry, which comes every 20 ms: then HELLO again, and then the port is opened anew
 CONFIG_AGAIN_S = 0.25
 JOIN_S = 5.0  # opening a serial port may wait for its driver; everything else ends within 50 ms
 _POLL_S = 0.05
-
-
-class LinkState(str, Enum):
-    """How far the link is."""
-
-    DOWN = "down"  # no port, or nobody answers there
-    GREETING = "greeting"  # the chip was reset, or is silent: HELLO again
-    CONFIGURING = "configuring"  # the wanted configuration is not in force (yet)
-    UP = "up"
-    CLOSED = "closed"
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """What is known of the link at one moment.
-
-    Args:
-        port: the one in use or used last, "" before there was any.
-        error: what went wrong last, None while all is well.
-        telemetry_s: time.monotonic() when it came.
-        baseline: the counters of the session's first telemetry: what is wrong now is above them.
-        sessions: how often a session was opened.
-        resets: how often the chip started anew within an open port.
-        frames: what the decoder of this port has counted.
-    """
-
-    state: LinkState
-    port: str = ""
-    error: BridgeError | None = None
-    hello: HelloReply | None = None
-    echo: ConfigEcho | None = None
-    telemetry: Telemetry | None = None
-    telemetry_s: float = 0.0
-    baseline: Counters | None = None
-    sessions: int = 0
-    resets: int = 0
-    frames: FrameCounters | None = None
-
-    def age_s(self, now_s: float) -> float:
-        """Of the telemetry; infinite without any in this session."""
-        return float("inf") if self.telemetry is None else now_s - self.telemetry_s
 
 
 class Link:
@@ -107,7 +63,8 @@ class Link:
         self._wake_reader, self._wake_writer = os.pipe()
         for fd in (self._wake_reader, self._wake_writer):
             os.set_blocking(fd, False)
-        self._config_s = 0.0  # when CONFIG may be sent again; of the thread alone
+        self._config_s = 0.0  # when CONFIG may be sent again; this and the next are of the thread alone
+        self._uptime_ms = 0
         # A daemon, so that a driver that hangs in open() cannot keep the process from ending; close() joins it.
         self._thread = threading.Thread(target=self._run, name="bridge-link", daemon=True)
         self._thread.start()
@@ -243,7 +200,8 @@ class Link:
 
     def _begin(self, met: Contact) -> None:
         with self._changed:
-            self._sequence, self._config_s, self._attempts = 0, 0.0, self._attempts + 1
+            self._sequence, self._config_s, self._uptime_ms = 0, 0.0, 0
+            self._attempts += 1
             self._wire_sends = met.wire.send
             self._see(
                 state=LinkState.UP if self._in_force(met.echo) else LinkState.CONFIGURING,
@@ -280,8 +238,7 @@ class Link:
             if isinstance(message, ConfigEcho):
                 self._take_echo(message)
             elif isinstance(message, Telemetry):
-                earlier = self._seen.telemetry
-                reset = earlier is not None and message.uptime_ms < earlier.uptime_ms
+                reset, self._uptime_ms = message.uptime_ms < self._uptime_ms, message.uptime_ms
                 if reset or not message.status & Status.SESSION:
                     self._see(resets=self._seen.resets + reset)
                     return False
@@ -295,6 +252,8 @@ class Link:
 
     def _take_echo(self, echo: ConfigEcho) -> None:
         if self._in_force(echo):
+            if self._seen.state is LinkState.CONFIGURING:
+                self._see(telemetry=None)  # of before, when it may have been armed
             self._see(state=LinkState.UP, echo=echo, error=None)
             return
         error = self._seen.error

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from firmware_bridge.errors import LinkError
-from firmware_bridge.link import Link, Snapshot
+from firmware_bridge.link import Link
 from firmware_bridge.messages import (
     ARMING_FRAMES,
     MAX_PULSE_US,
@@ -23,6 +23,7 @@ from firmware_bridge.messages import (
     State,
     Telemetry,
 )
+from firmware_bridge.snapshot import Snapshot
 
 PERIOD_S = 0.02
 RATE_HZ = (45.0, 55.0)

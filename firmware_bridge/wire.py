@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import select
 import termios
@@ -22,7 +23,7 @@ _READ_BYTES = 4096
 
 
 class Wire:
-    """A port of our own: a second program that opens it through pyserial is refused.
+    """A port of our own: a second program that opens it is refused, unless it is root's and does not ask for a lock.
 
     Opening pulses DTR, which resets most boards.
 
@@ -39,6 +40,8 @@ class Wire:
         except (serial.SerialException, OSError, ValueError, termios.error) as error:
             raise _not_opened(port, error) from error
         self._fd: int = self._serial.fileno()
+        with contextlib.suppress(OSError):  # pyserial's lock is known to pyserial only; this is the kernel's
+            fcntl.ioctl(self._fd, termios.TIOCEXCL)
 
     def receive(self, timeout_s: float, wake_fd: int | None = None) -> list[ToHost]:
         """What has come, as soon as something has; [] after the timeout, or when `wake_fd` can be read.

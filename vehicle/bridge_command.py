@@ -17,8 +17,8 @@ from vehicle.errors import VehicleError
 
 if TYPE_CHECKING:
     from firmware_bridge.finder import Found
-    from firmware_bridge.link import Snapshot
     from firmware_bridge.messages import Channel, Config, ConfigEcho, HelloReply, Telemetry
+    from firmware_bridge.snapshot import Snapshot
 
 AUTO = "auto"
 MONITOR_S = 0.5  # between two lines

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vehicle.errors import GateError
-from vehicle.links import request, runtime_dir
+from vehicle.links import console_url, request, runtime_dir
 
 TIMEOUT_S = 1.0
 STOP_TIMEOUT_S = 2.0  # nobody gives up early on an emergency stop
@@ -102,6 +102,7 @@ def status(runtime: Path) -> dict[str, Any]:
         "frame_age_ms": None if gate.get("frame_age_s") is None else round(1e3 * gate["frame_age_s"], 1),
         "frame_to_pulse_ms": gate.get("frame_to_pulse_ms"),
         **{name: gate.get(name) for name in _FROM_GATE},
+        "console_url": console_url(runtime),
         "runtime": str(runtime),
     }
 

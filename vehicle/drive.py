@@ -21,11 +21,11 @@ from vehicle.car_config import CarConfig, load_car_config
 from vehicle.client import emit
 from vehicle.config import to_toml
 from vehicle.errors import GateError, VehicleError
-from vehicle.links import endpoint, request, runtime_dir
+from vehicle.links import console_url, endpoint, request, runtime_dir
 from vehicle.models_command import is_armed
 from vehicle.slot_install import install_bundle
 from vehicle.slots import ModelStore
-from vehicle.supervisor import Supervisor, ending_signals, only_drive
+from vehicle.supervisor import START_TIMEOUT_S, Supervisor, ending_signals, only_drive
 
 ARM_TIMEOUT_S = 15.0
 _LOOK_EVERY_S = 0.1
@@ -125,6 +125,8 @@ def _drive(args: argparse.Namespace, config: CarConfig, runtime: Path, deafen: C
         parts.wait_answer("gate")
         parts.start("pilot", "vehicle.pilot", [])
         parts.wait_answer("pilot")
+        if args.console:
+            _start_console(parts, config, runtime)
         if args.arm:
             arm_when_ready(runtime, parts)
             _say("armed: it drives; Ctrl-C ends it, hotlap stop in another terminal stops it")
@@ -141,6 +143,25 @@ def _drive(args: argparse.Namespace, config: CarConfig, runtime: Path, deafen: C
     result["exit_status"] = statuses
     emit(args.json, result, _text(result, args))
     return 1 if any(statuses.values()) or _laps_missing(result, args) else 0
+
+
+def _start_console(parts: Supervisor, config: CarConfig, runtime: Path) -> None:
+    """Start the web page and say where it is; its password only while it is the first one, which was made up here."""
+    from calibration.auth import PasswordStore
+    from vehicle.console import console_folder
+
+    parts.start("console", "vehicle.console", [])
+    deadline_s = time.monotonic() + START_TIMEOUT_S
+    while (url := console_url(runtime)) is None:
+        parts.watch()
+        if time.monotonic() > deadline_s:
+            raise VehicleError(
+                f"the console does not start within {START_TIMEOUT_S:.0f} s:\n{parts.tail('console')}",
+                next_step=f"read {runtime / 'console.log'}",
+            )
+        time.sleep(_LOOK_EVERY_S)
+    password = PasswordStore(console_folder(config)).first()
+    _say(f"console: {url}" + (f", password {password}" if password is not None else ""))
 
 
 def _refuse_second(runtime: Path) -> None:
@@ -258,6 +279,7 @@ def _run(args: argparse.Namespace, runtime: Path, parts: Supervisor, facts: Worl
         "mode": gate.get("mode"),
         "blocked": gate.get("blocked"),
         "duration_s": round(time.monotonic() - begun_s, 2),
+        "console_url": console_url(runtime),
         "runtime": str(runtime),
     }
 

@@ -23,6 +23,7 @@ SYSTEM = Path("/run/hotlap")  # systemd's RuntimeDirectory=hotlap
 MAX_PATH_BYTES = 107  # of sockaddr_un, less its closing zero
 MAX_ANSWER_BYTES = 1 << 20
 _RECONNECT_MS = 20  # a process that is just starting is found soon after it binds
+CONSOLE_FACTS = "console.json"  # in the runtime folder: where the console is, which writes it
 
 
 def endpoint(runtime: Path, name: str) -> str:
@@ -162,3 +163,15 @@ def _no_answer(runtime: Path, socket: str, timeout_s: float) -> GateError:
     return GateError(
         f"the {name} gave no answer within {timeout_s:g} s", reason="no_answer", cause=cause, next_step=next_step
     )
+
+
+def console_url(runtime: Path) -> str | None:
+    """Where the console of this car is; None where none runs. For ``hotlap status --json``."""
+    try:
+        found = json.loads((runtime / CONSOLE_FACTS).read_text())
+        os.kill(int(found["pid"]), 0)
+        return str(found["url"])
+    except PermissionError:  # it runs, as another user
+        return str(found["url"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

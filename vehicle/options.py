@@ -41,3 +41,28 @@ def models_options(parser: argparse.ArgumentParser) -> None:
         row.add_argument(
             "--json", action="store_true", default=argparse.SUPPRESS, help="print exactly one JSON object on stdout"
         )
+
+
+def console_options(parser: argparse.ArgumentParser) -> None:
+    """The options of ``hotlap console`` and of ``python -m vehicle.console``."""
+    parser.add_argument("--config", type=Path, metavar="car.toml", help="the car (default: the simulated one)")
+    parser.add_argument("--runtime", type=Path, metavar="DIR", help="folder of the sockets (default: found)")
+    parser.add_argument("--host", default="", metavar="ADDRESS", help="listen there only (default: everywhere)")
+    parser.add_argument("--port", type=int, metavar="N", help="HTTPS (default: 443 where allowed, else 8443)")
+    parser.add_argument("--http-port", type=int, metavar="N", help="redirects to HTTPS; 0: none (default: 80 or 8080)")
+    parser.add_argument("--no-mdns", action="store_true", help="do not announce NAME.local on the network")
+    parser.add_argument("--show-password", action="store_true", help="print the first password, while it is in force")
+    parser.add_argument("--reset-password", action="store_true", help="make and print a new password")
+
+
+def flash_options(parser: argparse.ArgumentParser) -> None:
+    """The options of ``hotlap flash``, but for --json."""
+    parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="bundle.tar.gz of a run")
+    parser.add_argument("--car", required=True, metavar="URL", help="hotlap.local, 192.168.1.7:8443, https://...")
+    parser.add_argument("--activate", action="store_true", help="and have the car drive with it from now on")
+    parser.add_argument("--name", default="", metavar="TEXT", help="what the car shall call it (default: the file's)")
+    parser.add_argument(
+        "--password-file", type=Path, metavar="FILE", help="default: $HOTLAP_PASSWORD, or it is asked for"
+    )
+    parser.add_argument("--trust-new", action="store_true", help="take the car's changed certificate for its new one")
+    parser.add_argument("--insecure", action="store_true", help="do not look at the certificate at all")

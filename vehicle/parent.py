@@ -43,4 +43,5 @@ def _watch(after_s: float) -> None:
     except OSError:
         pass  # a stdin that cannot be read: there is no knowing, which is treated as the end
     time.sleep(after_s)
-    os.kill(os.getpid(), signal.SIGTERM)
+    # To the main thread, whose blocking call it ends; sent to the process, it may come to this one.
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)

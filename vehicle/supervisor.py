@@ -141,23 +141,24 @@ class Supervisor:
         return "\n".join(f"    {line}" for line in text.rstrip().splitlines()[-lines:])
 
     def watch(self) -> None:
-        """To be called a few times a second: restarts the pilot some times, gives up when gate or world ended.
+        """To be called a few times a second: restarts pilot and console some times, gives up when gate or world ended.
 
         Raises:
-            VehicleError: gate or world ended, or the pilot ended too often.
+            VehicleError: gate or world ended, or pilot or console ended too often.
         """
         for part in self.parts.values():
             if part.alive():
                 continue
-            if part.name != "pilot":
+            if part.name not in ("pilot", "console"):
                 self._must_live(part.name)
             now_s = time.monotonic()
             if part.next_start_s == 0.0:
                 part.ended.append(part.process.returncode)
                 if part.restarts >= _PILOT_RESTARTS:
                     raise VehicleError(
-                        f"the pilot ended {len(part.ended)} times, with status {part.ended}:\n{self.tail('pilot')}",
-                        next_step=self._look("pilot"),
+                        f"the {part.name} ended {len(part.ended)} times, with status {part.ended}:\n"
+                        f"{self.tail(part.name)}",
+                        next_step=self._look(part.name),
                     )
                 part.next_start_s = now_s + _RESTART_PAUSE_S
             elif now_s >= part.next_start_s:
@@ -171,7 +172,7 @@ class Supervisor:
         Returns:
             the exit status of each; one that had to be killed has a negative one.
         """
-        for name in ("gate", "pilot", "world"):
+        for name in ("gate", "pilot", "console", "world"):
             part = self.parts.get(name)
             if part is None:
                 continue

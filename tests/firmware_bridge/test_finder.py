@@ -12,7 +12,8 @@ import pytest
 from firmware_bridge import finder
 from firmware_bridge.errors import LinkError, NoAnswer, PortNotFound
 from firmware_bridge.finder import candidates, contact, find_bridges, greet, usb_ports
-from firmware_bridge.link import LinkState, open_link
+from firmware_bridge.link import open_link
+from firmware_bridge.snapshot import LinkState
 from tests.firmware_bridge.model_bridge import BridgeModel, ModelBoard, open_fds
 
 pytestmark = pytest.mark.slow  # boards in real time

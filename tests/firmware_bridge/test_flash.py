@@ -134,6 +134,7 @@ def test_it_runs_avrdude(avrdude: Path, board: ModelBoard, image: Image) -> None
         ("avrdude: Device signature = 0x1e9514\navrdude error: signature mismatch", "another chip", "Nano or Uno"),
         ("avrdude: verification error, first mismatch at byte 0x0000", "weak supply", "try again"),
         ("avrdude error: cannot open port /dev/x: Permission denied", "dialout", "usermod"),
+        ("avrdude error: cannot find USB device with vid=0x16c0", "not plugged in", "lsusb"),
         ("the cat sat", "its own words", "hotlap bridge find"),
         ("", "its own words", "hotlap bridge find"),
     ],

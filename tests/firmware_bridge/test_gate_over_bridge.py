@@ -11,12 +11,22 @@ import pytest
 
 from calibration.mapping import speed_pulse_us
 from tests.firmware_bridge.firmware_board import SLACK_S, FirmwareBoard, Pulse, built, until
-from tests.vehicle.gate_process import CALIBRATION, CENTER_US, NEUTRAL_US, GateProcess
+from tests.vehicle.gate_process import CALIBRATION, CENTER_US, MODEL, NEUTRAL_US, FakePilot, GateProcess
 
 pytestmark = [pytest.mark.firmware, pytest.mark.slow]
 
 SAFE_S = 0.103  # docs/bridge-protocol.md: silence, the frame that has begun, and its pulse
 DRIVING_US = speed_pulse_us(CALIBRATION, 0.5, model_max_mps=1.0)  # of the fake pilot
+
+KILL_LINK_ON_FLAG = """
+import os, firmware_bridge.link
+real = firmware_bridge.link.Link._take
+def take(self, message, now_s):
+    if os.path.exists({flag!r}):
+        raise ZeroDivisionError("a fault")
+    return real(self, message, now_s)
+firmware_bridge.link.Link._take = take
+"""
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +51,12 @@ def gate(board: FirmwareBoard, tmp_path: Path) -> Iterator[GateProcess]:
     gate.close()
 
 
-def driving(board: FirmwareBoard) -> bool:
-    return until(lambda: board.last("throttle") == pytest.approx(DRIVING_US, abs=0.5))
+def drive(gate: GateProcess, board: FirmwareBoard) -> None:
+    """Start the gate, and see its pulses on the pin."""
+    gate.start().wait_answer()
+    gate.pilot = FakePilot(gate.runtime)
+    assert gate.ask("model", sha256=MODEL, trial=False)["ok"]
+    drive_again(gate, board)
 
 
 def moving(pulses: list[Pulse]) -> list[Pulse]:
@@ -50,14 +64,20 @@ def moving(pulses: list[Pulse]) -> list[Pulse]:
 
 
 def drive_again(gate: GateProcess, board: FirmwareBoard) -> None:
-    """Arm as soon as nothing is against it any more."""
-    assert until(lambda: gate.ask("arm", mode="autonomous")["ok"]), gate.status()["blocked"]
-    assert driving(board)
+    """Armed, as soon as nothing is against it, and again where a moment's delay of this machine has disarmed it."""
+
+    def driving() -> bool:
+        if board.last("throttle") == pytest.approx(DRIVING_US, abs=0.5):
+            return True
+        if gate.status()["mode"] == "disarmed":
+            gate.ask("arm", mode="autonomous")
+        return False
+
+    assert until(driving), gate.status()["blocked"]
 
 
 def test_it_drives_and_no_guard_is_needed(gate: GateProcess, board: FirmwareBoard) -> None:
-    gate.start().drive()
-    assert driving(board)
+    drive(gate, board)
     assert moving(board.throttle(0.0))[0].us < NEUTRAL_US
     assert until(lambda: gate.status()["actuator"]["state"] == "armed")  # asked once a second
     status = gate.status()
@@ -77,8 +97,7 @@ def test_a_disarmed_gate_holds_calibrated_neutral(gate: GateProcess, board: Firm
 
 
 def test_the_gate_killed_is_neutral_on_the_pin(gate: GateProcess, board: FirmwareBoard) -> None:
-    gate.start().drive()
-    assert driving(board)
+    drive(gate, board)
     killed_s = gate.send_signal(signal.SIGKILL)
     gate.wait()
     time.sleep(0.5)
@@ -88,13 +107,11 @@ def test_the_gate_killed_is_neutral_on_the_pin(gate: GateProcess, board: Firmwar
     # And the next gate finds the board, whose port the kernel has closed.
     gate.pilot and gate.pilot.close()
     gate.pilot = None
-    gate.start().drive()
-    assert driving(board)
+    drive(gate, board)
 
 
 def test_the_gate_stopped_is_neutral_on_the_pin(gate: GateProcess, board: FirmwareBoard) -> None:
-    gate.start().drive()
-    assert driving(board)
+    drive(gate, board)
     stopped_s = gate.send_signal(signal.SIGSTOP)
     time.sleep(0.5)
     after = moving(board.throttle(stopped_s))
@@ -108,8 +125,7 @@ def test_the_gate_stopped_is_neutral_on_the_pin(gate: GateProcess, board: Firmwa
 def test_unplugged_for_longer_than_any_gate_would_wait_and_it_drives_again(
     gate: GateProcess, board: FirmwareBoard
 ) -> None:
-    gate.start().drive()
-    assert driving(board)
+    drive(gate, board)
     pulled_s = board.tell("unplug")
     assert until(lambda: gate.status()["mode"] == "disarmed")
     time.sleep(3.0)
@@ -125,8 +141,7 @@ def test_unplugged_for_longer_than_any_gate_would_wait_and_it_drives_again(
 
 
 def test_a_corrupted_line_is_neutral_or_what_was_commanded(gate: GateProcess, board: FirmwareBoard) -> None:
-    gate.start().drive()
-    assert driving(board)
+    drive(gate, board)
     corrupted_s = board.tell("corrupt 50")
     time.sleep(1.0)
     board.tell("corrupt 0")
@@ -141,14 +156,25 @@ def test_a_corrupted_line_is_neutral_or_what_was_commanded(gate: GateProcess, bo
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_is_neutral_and_a_clean_end(gate: GateProcess, board: FirmwareBoard, number: signal.Signals) -> None:
-    gate.start().drive()
-    assert driving(board)
+    drive(gate, board)
     ended_s = gate.send_signal(number)
     assert gate.wait() == 0
     after = moving(board.throttle(ended_s))
     assert not after or after[-1].t_s - ended_s < 0.1 + SLACK_S
     assert until(lambda: any(line.startswith("closed") for line in board.said))
     assert board.last("throttle") == pytest.approx(NEUTRAL_US, abs=0.3)
+
+
+def test_a_link_that_has_died_ends_the_gate(gate: GateProcess, board: FirmwareBoard, tmp_path: Path) -> None:
+    flag = tmp_path / "break"
+    gate._prelude = KILL_LINK_ON_FLAG.format(flag=str(flag))
+    drive(gate, board)
+    flag.touch()
+    broken_s = time.monotonic()
+    assert gate.wait() == 1  # systemd starts another one
+    assert "thread died: ZeroDivisionError" in gate.stderr()
+    after = moving(board.throttle(broken_s))
+    assert not after or after[-1].t_s - broken_s < SAFE_S + 2 * SLACK_S
 
 
 def test_a_board_that_is_not_there_is_said_at_once(gate: GateProcess, board: FirmwareBoard) -> None:

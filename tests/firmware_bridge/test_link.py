@@ -12,9 +12,10 @@ import pytest
 from firmware_bridge import link as link_module
 from firmware_bridge.errors import LinkError, NoAnswer, ProtocolError, VersionMismatch
 from firmware_bridge.finder import Contact
-from firmware_bridge.link import Link, LinkState, Snapshot, open_link
+from firmware_bridge.link import Link, open_link
 from firmware_bridge.messages import Channel, Config, Disarm, Estop, Hello, Radio, Reset, State
 from firmware_bridge.protocol import encode
+from firmware_bridge.snapshot import LinkState, Snapshot
 from tests.firmware_bridge.model_bridge import STORED, BridgeModel, ModelBoard, open_fds
 
 CAR = Config(Channel.of(1500.0, 1100.0, 1900.0), Channel.of(1480.0, 1300.0, 1700.0, 40.0))
@@ -38,11 +39,11 @@ def up(seen: Snapshot) -> bool:
 
 
 def drive(link: Link, until: Callable[[Snapshot], bool], pulses: tuple[float, float] = NEUTRAL) -> bool:
-    """Command at 50 Hz until the snapshot is so."""
+    """Command at 50 Hz until the snapshot is so; neutral while it is not armed, as after a moment's delay."""
     deadline_s = time.monotonic() + WAIT_S
     while time.monotonic() < deadline_s:
         try:
-            link.command(*pulses)
+            link.command(*(pulses if armed(link.snapshot()) else NEUTRAL))
         except LinkError:
             pass
         if link.wait(until, 0.02):
@@ -52,6 +53,15 @@ def drive(link: Link, until: Callable[[Snapshot], bool], pulses: tuple[float, fl
 
 def armed(seen: Snapshot) -> bool:
     return seen.telemetry is not None and seen.telemetry.state is State.ARMED
+
+
+def arm_stored(link: Link) -> bool:
+    """Armed, by the neutral of the configuration that the board has stored."""
+    for _ in range(400):
+        link.command(STORED.steering.neutral_us, STORED.throttle.neutral_us)
+        if link.wait(armed, 0.02):
+            return True
+    return False
 
 
 def test_a_session_with_the_car_s_configuration(board: ModelBoard, links: list[Link]) -> None:
@@ -95,14 +105,14 @@ def test_the_stored_configuration_is_not_sent_again(board: ModelBoard, links: li
     link = open_link(board.path, STORED)
     links.append(link)
     assert link.wait(up, WAIT_S)
-    assert drive(link, armed, (1450.0, 1446.0))
+    assert arm_stored(link)
     assert not [message for _, message in board.model.taken if isinstance(message, Config)]
 
 
 def test_another_configuration_disarms_takes_force_and_arms_again(board: ModelBoard, links: list[Link]) -> None:
     link = open_link(board.path, STORED)
     links.append(link)
-    assert drive(link, armed, (1450.0, 1446.0))
+    assert arm_stored(link)
     link.configure(CAR)
     assert link.snapshot().state is LinkState.CONFIGURING
     with pytest.raises(LinkError, match="configuring"):

@@ -14,7 +14,7 @@ import pytest
 
 from calibration.mapping import Calibration, default_sim_calibration
 from calibration.store import save_calibration
-from tests.vehicle.drive_rig import HOTLAP, ROOT, Car
+from tests.vehicle.drive_rig import HOTLAP, ROOT, Car, Running
 from tests.vehicle.gate_process import until
 from tests.vehicle.pilot_rig import make_bundle
 
@@ -50,11 +50,12 @@ def blind(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def drive_blind(car: Car, bundle: Path, *words: object) -> None:
-    """Until it moves."""
+def drive_blind(car: Car, bundle: Path, *words: object) -> Running:
+    """Returns once it moves."""
     car.install(bundle)
-    car.drive("--track", "first_oval", "--arm", *words)
+    drive = car.drive("--track", "first_oval", "--arm", *words)
     car.wait_moving()
+    return drive
 
 
 # --- laps -------------------------------------------------------------------------------------------------------------
@@ -166,8 +167,7 @@ def test_without_arm_it_waits_for_hotlap_arm(car: Car, blind: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
 def test_a_signal_ends_it_neutral(car: Car, blind: Path, number: signal.Signals) -> None:
-    drive_blind(car, blind)
-    drive = car.running[0]
+    drive = drive_blind(car, blind)
     drive.send(number)
     drive.send(number)  # impatience changes nothing
     assert drive.end() == 0, (drive.stderr, car.logs())
@@ -177,11 +177,11 @@ def test_a_signal_ends_it_neutral(car: Car, blind: Path, number: signal.Signals)
 
 
 def test_killed_itself_it_takes_everything_along(car: Car, blind: Path) -> None:
-    drive_blind(car, blind)
+    drive = drive_blind(car, blind)
     assert set(car.pids()) == {"vehicle.gate", "vehicle.guard", "vehicle.pilot", "sim.world_process"}
-    car.running[0].send(signal.SIGKILL)
+    drive.send(signal.SIGKILL)
     killed_s = car.rows()[-1].t_s
-    assert car.running[0].end() == -signal.SIGKILL
+    assert drive.end() == -signal.SIGKILL
     car.wait_empty()
     after = car.rows(since_s=killed_s)
     last_driven_s = max(row.t_s for row in after if row.pulse_us != TRUE.throttle.neutral_us)
@@ -192,9 +192,8 @@ def test_killed_itself_it_takes_everything_along(car: Car, blind: Path) -> None:
 
 @pytest.mark.parametrize("module", ["vehicle.gate", "sim.world_process"])
 def test_without_gate_or_world_it_ends(car: Car, blind: Path, module: str) -> None:
-    drive_blind(car, blind)
+    drive = drive_blind(car, blind)
     car.kill(module)
-    drive = car.running[0]
     assert drive.end() == 2, (drive.stderr, car.logs())
     assert "ended with status -9" in drive.result["error"]["what"]
     car.wait_empty()
@@ -205,17 +204,17 @@ def test_without_gate_or_world_it_ends(car: Car, blind: Path, module: str) -> No
 
 
 def test_without_its_pilot_it_disarms_and_gives_up_on_its_laps(car: Car, blind: Path) -> None:
-    drive_blind(car, blind, "--laps", 9)
+    drive = drive_blind(car, blind, "--laps", 9)
     first = car.pids()["vehicle.pilot"]
     car.kill("vehicle.pilot")
-    drive = car.running[0]
+    assert until(lambda: car.pids().get("vehicle.pilot", first) != first, 30.0)
     assert drive.end() == 1, (drive.stderr, car.logs())
     result = drive.result
     # The new pilot does not take the car over by itself.
     assert result["mode"] == "disarmed" and [b["reason"] for b in result["blocked"]] == ["disarmed"]
     assert result["exit_status"] == {"world": 0, "gate": 0, "pilot": 0}
     assert "drive: disarmed, because of intent_lost" in drive.stderr
-    assert first and car.neutral_at_the_end() > 400
+    assert car.neutral_at_the_end() > 400
 
 
 def test_a_second_one_is_refused_and_the_first_drives_on(car: Car, blind: Path) -> None:
@@ -228,10 +227,9 @@ def test_a_second_one_is_refused_and_the_first_drives_on(car: Car, blind: Path) 
 
 
 def test_a_gate_that_hangs_ends_it(car: Car, blind: Path) -> None:
-    drive_blind(car, blind)
+    drive = drive_blind(car, blind)
     os.kill(car.pids()["vehicle.gate"], signal.SIGSTOP)
     stopped_s = car.rows()[-1].t_s
-    drive = car.running[0]
     assert drive.end() == 2 and "no answer" in drive.result["error"]["what"], (drive.stderr, car.logs())
     assert car.pids() == {}
     neutral = [row for row in car.rows(since_s=stopped_s) if row.cause.startswith("neutral:guard")]

@@ -76,6 +76,7 @@ class Car:
         self.config.write_text(f'state_dir = "{self.state}"\n{toml}')
         self._hotlap, self._cwd = hotlap, cwd
         self.running: list[Running] = []
+        self.driving: Running | None = None
         self.environment = {**os.environ, "HOTLAP_RUNTIME": str(self.runtime)}
 
     def start(self, *words: object) -> Running:
@@ -114,7 +115,8 @@ class Car:
     def drive(self, *words: object, trace: bool = True) -> Running:
         """``hotlap drive`` in the background."""
         tracing = ("--trace", self.trace_path) if trace else ()
-        return self.start("drive", "--config", self.config, *tracing, *words)
+        self.driving = self.start("drive", "--config", self.config, *tracing, *words)
+        return self.driving
 
     def rows(self, channel: str = "throttle", since_s: float = 0.0) -> list[TraceRow]:
         found = read_trace(self.trace_path) if self.trace_path.exists() else []
@@ -129,11 +131,12 @@ class Car:
         return bool(rows) and rows[0].cause == "drive" and rows[0].pulse_us != self.neutral_us()
 
     def wait_moving(self, timeout_s: float = 120.0) -> None:
-        last = self.running[0]
-        assert until(lambda: self.moving() or last.process.poll() is not None, timeout_s), self.logs()
-        if last.process.poll() is not None:
-            last.end()
-            raise AssertionError(f"it ended: {last.stderr} {self.logs()}")
+        drive = self.driving
+        assert drive is not None
+        assert until(lambda: self.moving() or drive.process.poll() is not None, timeout_s), self.logs()
+        if drive.process.poll() is not None:
+            drive.end()
+            raise AssertionError(f"it ended: {drive.stderr} {self.logs()}")
 
     def neutral_at_the_end(self) -> int:
         """How many pulses of the throttle at the end of the trace are neutral."""

@@ -17,7 +17,7 @@ from vehicle import guard, links, realtime
 from vehicle.car_config import CarConfig
 
 SERVICES = Path(__file__).resolve().parents[2] / "vehicle" / "services"
-UNITS = ("hotlap-gate.service", "hotlap-pilot.service", "hotlap.target")
+UNITS = ("hotlap-gate.service", "hotlap-pilot.service", "hotlap-console.service", "hotlap.target")
 WORST = 3.0  # of systemd-analyze security; 10 is open to everything
 PYTHON = "/opt/hotlap/venv/bin/python"
 
@@ -170,6 +170,19 @@ def test_the_pilot_is_behind_the_gate_and_comes_back_with_it() -> None:
     assert int(pilot["OOMScoreAdjust"][0]) > 0 > int(gate["OOMScoreAdjust"][0])
     assert "MemoryMax" in pilot
     assert "ORT_DISABLE_TELEMETRY=1" in pilot["Environment"]
+
+
+def test_the_console_is_behind_both_and_has_no_device() -> None:
+    gate, pilot, console = (settings(f"hotlap-{name}.service") for name in ("gate", "pilot", "console"))
+    # The page must be there when the gate is not: it says why.
+    assert not {"BindsTo", "Requires", "Requisite"} & set(console)
+    assert console["After"][0].split()[0] == "hotlap-gate.service"
+    for key in ("CPUWeight", "IOWeight"):
+        assert int(console[key][0]) < int(pilot[key][0]) < int(gate[key][0])
+    assert int(console["OOMScoreAdjust"][0]) > int(pilot["OOMScoreAdjust"][0])
+    assert console["PrivateDevices"] == ["yes"] and "DeviceAllow" not in console
+    assert console["AmbientCapabilities"] == console["CapabilityBoundingSet"] == ["CAP_NET_BIND_SERVICE"]
+    assert "multicast" in console["IPAddressAllow"][0].split()
 
 
 # --- udev

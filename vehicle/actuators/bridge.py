@@ -14,8 +14,9 @@ from typing import Any
 
 from calibration.mapping import Calibration
 from firmware_bridge.errors import BridgeError
-from firmware_bridge.link import Link, LinkState, Snapshot, open_link
+from firmware_bridge.link import Link, open_link
 from firmware_bridge.messages import Channel, Config, Radio, State, Telemetry, reset_words
+from firmware_bridge.snapshot import LinkState, Snapshot
 from vehicle.actuators.pulses import check_pulses
 from vehicle.car_config import ActuatorConfig
 from vehicle.errors import ActuatorError
@@ -118,7 +119,7 @@ class BridgeActuator:
             "name": "bridge",
             "fails_safe": True,
             "shared": False,
-            "recovers": True,
+            "recovers": seen.state is not LinkState.CLOSED,
             "port": seen.port,
             "link": seen.state.value,
             "link_error": seen.error.what if seen.error is not None else None,
@@ -141,6 +142,8 @@ class BridgeActuator:
     def _judge(self, seen: Snapshot, now_s: float, settling: bool) -> None:
         """Refuse to call a pulse written that the firmware does not give."""
         telemetry = seen.telemetry
+        if telemetry is None and settling:
+            return
         if telemetry is None or seen.age_s(now_s) > TELEMETRY_AGE_S:
             raise ActuatorError(
                 f"bridge: no telemetry for more than {TELEMETRY_AGE_S:g} s",

@@ -30,7 +30,7 @@ WAIT_S = 8.0
 
 @pytest.fixture
 def board(tmp_path: Path) -> Iterator[ModelBoard]:
-    board = ModelBoard(tmp_path / "ttyBoard", BridgeModel(config=None))
+    board = ModelBoard(tmp_path / "ttyBoard", BridgeModel(config=None, timeout_s=0.4))
     yield board
     board.close()
 
@@ -209,7 +209,7 @@ def test_silent_telemetry_is_an_error_although_bytes_go_out(actuator: BridgeActu
 def test_unplugging_is_an_error_at_once_and_plugging_in_mends_it(actuator: BridgeActuator, board: ModelBoard) -> None:
     board.unplug()
     pulled_s = time.monotonic()
-    with pytest.raises(ActuatorError, match="down: .* is gone"):
+    with pytest.raises(ActuatorError, match="is gone"):
         until(lambda: False, actuator)
     assert time.monotonic() - pulled_s < 0.5
     what = set()

@@ -1,0 +1,147 @@
+"""What the console needs of a car. ``vehicle.console_link`` implements it; tests have another one.
+
+The console decides nothing about motion: it passes requests on to the gate and tells what the gate answered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from calibration.errors import HotlapError
+from calibration.store import SavedCalibration
+from calibration.values import Calibration
+
+
+class CarRefused(HotlapError, RuntimeError):
+    """The car refused a request, or does not answer (reason "no_answer").
+
+    Args:
+        reason: its short name, stable for programs: the gate's, a model slot's or a bundle's own.
+        blocked: every arming check that failed, as {"reason", "value", "cure"}, where they were the cause.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        what: str,
+        *,
+        cause: str = "",
+        next_step: str = "",
+        blocked: Sequence[Mapping[str, str]] = (),
+    ) -> None:
+        self.reason = reason
+        self.blocked = [dict(one) for one in blocked]
+        super().__init__(what, cause=cause, next_step=next_step)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What the network saw, and what it made of it.
+
+    Args:
+        gray: ``height * width`` bytes, row by row.
+        steering_deg, speed_mps: the action taken on it; + is left.
+    """
+
+    seq: int
+    stamp_s: float
+    height: int
+    width: int
+    gray: bytes
+    steering_deg: float | None = None
+    speed_mps: float | None = None
+
+
+class CarLink(Protocol):
+    """One car. Every method may be called by several threads at once, and raises CarRefused where the car says no."""
+
+    def ask(self, request: Mapping[str, object]) -> dict[str, Any]:
+        """One request to the gate ("op": arm, disarm, stop, reset, lease, renew, release, manual, pulse, cap, status).
+
+        Returns:
+            the gate's answer, "ok" is true in it.
+
+        Raises:
+            CarRefused: the gate's refusal, by its reason, or "no_answer".
+        """
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """Mode, blocked reasons and figures of gate and pilot, at most 0.3 s old. Never waits long, never raises."""
+        ...
+
+    def picture(self, after_seq: int, timeout_s: float) -> Picture | None:
+        """The newest picture, once there is another one than `after_seq`; None after `timeout_s` without."""
+        ...
+
+    def models(self) -> dict[str, Any]:
+        """{"models": [{"sha256", "name", "role", "size_bytes", "barred", "report"}], "current", "trial", ...}."""
+        ...
+
+    def install(self, bundle: Path, name: str) -> dict[str, Any]:
+        """Verify a bundle on this car and take it in; it does not drive before `activate`.
+
+        Returns:
+            {"sha256", "new", "name", "report"}.
+        """
+        ...
+
+    def activate(self, sha256: str) -> dict[str, Any]:
+        """Choose a model, and have the pilot load it: {"loaded": bool, "pilot": TEXT, ...}."""
+        ...
+
+    def rollback(self) -> dict[str, Any]:
+        """Back to the model before; as `activate`."""
+        ...
+
+    def remove(self, sha256: str) -> dict[str, Any]:
+        """Delete a model."""
+        ...
+
+    def allow(self, sha256: str) -> dict[str, Any]:
+        """Let a model in again that failed its trial."""
+        ...
+
+    def calibration(self) -> Calibration | None:
+        """The calibration in force; None where there is none, or it is damaged."""
+        ...
+
+    def calibration_history(self) -> tuple[SavedCalibration, ...]:
+        """The saved ones, the newest first."""
+        ...
+
+    def save_calibration(self, calibration: Calibration) -> None:
+        """Check, save, and have the gate take it. Only while disarmed.
+
+        Raises:
+            CarRefused: not disarmed, or the gate did not take it (then the one before stays in force).
+            CalibrationError: it does not hold together, or cannot be saved.
+        """
+        ...
+
+    def undo_calibration(self) -> Calibration:
+        """The one before the one in force is in force again; raises as `save_calibration`."""
+        ...
+
+    def restore_calibration(self, revision: int) -> Calibration:
+        """One of the history is in force again; raises as `save_calibration`."""
+        ...
+
+    def logs(self, lines: int) -> list[str]:
+        """The last lines of what happened, the newest last."""
+        ...
+
+    def health(self) -> dict[str, Any]:
+        """Temperature, load, disk, versions, and every figure of the loops."""
+        ...
+
+    def facts(self) -> dict[str, Any]:
+        """{"name", "version", "addresses", "ssid", "camera", "car_toml", ...}, for the settings page."""
+        ...
+
+    def rename(self, name: str) -> None:
+        """Give the car a name, 1 to 32 letters, digits, blanks, hyphens and dots."""
+        ...

@@ -1,0 +1,109 @@
+"""The way in, the Settings page, and the Health page."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.browser.rig import PASSWORD, Page
+
+pytestmark = pytest.mark.slow
+
+
+def log_out(page: Page) -> None:
+    page.js("return fetch('/logout').then((answer) => answer.ok)")
+
+
+def test_log_in_and_go_where_one_wanted(page: Page) -> None:
+    page.go("/models")
+    log_out(page)
+    page.go("/health")
+    assert page.driver.current_url.endswith("/login?next=/health")
+    assert page.js("return document.activeElement.id") == "password"
+    page.log_in("wrong")
+    page.wait(lambda: "This is not the password" in page.text("login-errors"), page.text("login-errors"))
+    assert page.by("password").get_dom_attribute("aria-invalid") == "true"
+    page.log_in()
+    page.wait(lambda: page.driver.current_url.endswith("/health"), page.driver.current_url)
+
+
+@pytest.mark.parametrize("where", ["https://example.org/", "//example.org/", "javascript:alert(1)", "/login"])
+def test_the_way_in_leads_nowhere_else(page: Page, where: str) -> None:
+    page.go("/models")
+    log_out(page)
+    page.go(f"/login?next={where}")
+    page.log_in()
+    page.wait(lambda: page.driver.find_elements("id", "start"), "the Drive page")
+    assert page.driver.current_url == page.backend.url + "/"
+
+
+def test_the_password_can_be_shown(page: Page) -> None:
+    page.go("/login")
+    page.press("show")
+    assert page.by("password").get_dom_attribute("type") == "text"
+
+
+def test_a_session_that_ended_is_said_so(page: Page) -> None:
+    page.go("/settings")
+    page.settle()
+    log_out(page)
+    page.press("#name-form button")
+    page.wait(lambda: "You are logged out" in page.text("name-errors"), page.text("name-errors"))
+    link = page.css("#name-errors a")
+    assert link.get_dom_attribute("href") == "/login?next=%2Fsettings"
+
+
+def test_the_name(page: Page) -> None:
+    page.go("/settings")
+    page.settle()
+    page.by("name").clear()
+    page.by("name").send_keys("Blue car")
+    page.press("#name-form button")
+    page.wait(lambda: page.text("name-said") == "Saved.", "saved")
+    assert page.text("car-name") == "Blue car"
+    page.go("/health")
+    assert page.text("car-name") == "Blue car"
+
+
+def test_the_facts(page: Page) -> None:
+    page.go("/settings")
+    page.wait(lambda: "Classroom" in page.text("facts"), page.text("facts"))
+    assert "Wi-Fi" in page.text("facts") and "pca9685" in page.text("facts")
+
+
+def test_the_password(page: Page) -> None:
+    page.go("/settings")
+    page.settle()
+
+    def change(old: str, new: str, again: str) -> None:
+        for name, value in (("old", old), ("new", new), ("again", again)):
+            page.by(name).clear()
+            page.by(name).send_keys(value)
+        page.press("#password-form button")
+
+    change(PASSWORD, "new-password", "other-password")
+    page.wait(lambda: "not the same" in page.text("password-errors"), page.text("password-errors"))
+    assert page.backend.asked("/api/v1/password") == []
+    change("wrong", "new-password", "new-password")
+    page.wait(lambda: "incorrect" in page.text("password-errors"), page.text("password-errors"))
+    assert len(page.backend.asked("/api/v1/password")) == 1, "a wrong password is not tried twice"
+    change(PASSWORD, "new-password", "new-password")
+    page.wait(lambda: "Changed" in page.text("password-said"), page.text("password-said"))
+    change("new-password", PASSWORD, PASSWORD)
+    page.wait(lambda: len(page.backend.asked("/api/v1/password")) == 3, "as it was")
+    page.wait(lambda: page.by("old").get_property("value") == "", "that was taken as well")
+    assert page.by("new").get_property("value") == ""
+
+
+def test_health_tells_figures_reasons_checks_and_the_log(page: Page) -> None:
+    page.backend.set(car={"seen": {"temperature_c": 91.0}})
+    page.go("/health")
+    page.settle()
+    page.wait(lambda: "The computer is too hot" in page.text("blocked"), page.text("blocked"))
+    assert "91\u00a0°C" in page.text("car") and "82 %" in page.text("car")
+    rows = [row.text for row in page.driver.find_elements("css selector", "#timing tr")]
+    assert rows[0] == "Picture to wheels 26.4 41.0 48.7"
+    assert "free some disk" in page.text("checks")
+    assert "s ago  state    disarmed" in page.text("logs")
+    box = "const box = document.getElementById('logs'); "
+    left = page.js(f"{box} return box.scrollHeight - box.scrollTop - box.clientHeight")
+    assert left <= 2, "the newest line is in sight"
