@@ -101,7 +101,10 @@ export async function ask(method, path, options = {}) {
 
 // A token goes out of date when the console is started anew; the page itself brings a fresh one.
 async function wantsToken(answer) {
-  const found = await answer.clone().json().catch(() => null);
+  const found = await answer
+    .clone()
+    .json()
+    .catch(() => null);
   return !found?.error || found.error.reason === "csrf";
 }
 

@@ -33,7 +33,12 @@ async function check() {
   let curves = null;
   try {
     if (hasHoles(draft.now)) {
-      throw new ApiError({ what: "A value is missing.", next: "Fill it in, or take the line away.", reason: "missing", status: 422 });
+      throw new ApiError({
+        what: "A value is missing.",
+        next: "Fill it in, or take the line away.",
+        reason: "missing",
+        status: 422,
+      });
     }
     curves = await curvesOf(draft.now);
   } catch (error) {
@@ -50,7 +55,10 @@ async function check() {
   paintButtons();
 }
 
-const hasHoles = (value) => (typeof value === "number" ? Number.isNaN(value) : value !== null && typeof value === "object" && Object.values(value).some(hasHoles));
+const hasHoles = (value) =>
+  typeof value === "number"
+    ? Number.isNaN(value)
+    : value !== null && typeof value === "object" && Object.values(value).some(hasHoles);
 
 function showChecks(fault) {
   const box = byId("checks");
@@ -59,7 +67,13 @@ function showChecks(fault) {
     return;
   }
   box.replaceChildren(
-    el("div", { class: "notice bad" }, el("p", { class: "what" }, fault.what), fault.cause && el("p", {}, `Likely cause: ${fault.cause}`), fault.next && el("p", {}, `What to do: ${fault.next}`)),
+    el(
+      "div",
+      { class: "notice bad" },
+      el("p", { class: "what" }, fault.what),
+      fault.cause && el("p", {}, `Likely cause: ${fault.cause}`),
+      fault.next && el("p", {}, `What to do: ${fault.next}`),
+    ),
   );
 }
 
@@ -115,7 +129,11 @@ function historyRow(entry, newest) {
   if (!entry.calibration) {
     return el("li", {}, el("span", {}, `${label}: damaged`));
   }
-  const use = el("button", { type: "button", class: "button small", "aria-label": `Look at number ${entry.revision}` }, "Look at it");
+  const use = el(
+    "button",
+    { type: "button", class: "button small", "aria-label": `Look at number ${entry.revision}` },
+    "Look at it",
+  );
   use.addEventListener("click", () => {
     draft.take(entry.calibration);
     showValues();
@@ -152,7 +170,10 @@ byId("import").addEventListener("change", async (event) => {
   const [file] = event.target.files;
   if (file) {
     await busy(event.target, errors, async () => {
-      const found = await ask("POST", "/api/v1/calibration/deepracer", { raw: await file.text(), headers: { "Content-Type": "application/json" } });
+      const found = await ask("POST", "/api/v1/calibration/deepracer", {
+        raw: await file.text(),
+        headers: { "Content-Type": "application/json" },
+      });
       draft.take(found.calibration);
       showValues();
     });

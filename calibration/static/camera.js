@@ -1,4 +1,4 @@
-// The live picture. It is one endless answer, so it is closed while the page is hidden, and asked for again when it broke.
+// The live picture. It is one endless answer: closed while the page is hidden, asked for again when it broke.
 
 import { text } from "./dom.js";
 

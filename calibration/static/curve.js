@@ -52,17 +52,31 @@ export function draw(chart, lines, unit, sides) {
     parts.push(svg("text", { class: "chart-text", x: LEFT - 6, y: py(mark) + 4, "text-anchor": "end" }, plain(mark)));
   }
   for (const mark of marks(x0, x1, 6)) {
-    parts.push(svg("path", { class: mark === 0 ? "chart-axis" : "chart-grid", d: `M${px(mark)} ${TOP}V${HEIGHT - BOTTOM}` }));
-    parts.push(svg("text", { class: "chart-text", x: px(mark), y: HEIGHT - BOTTOM + 15, "text-anchor": "middle" }, plain(mark)));
+    parts.push(
+      svg("path", { class: mark === 0 ? "chart-axis" : "chart-grid", d: `M${px(mark)} ${TOP}V${HEIGHT - BOTTOM}` }),
+    );
+    parts.push(
+      svg("text", { class: "chart-text", x: px(mark), y: HEIGHT - BOTTOM + 15, "text-anchor": "middle" }, plain(mark)),
+    );
   }
   parts.push(svg("text", { class: "chart-text", x: LEFT, y: HEIGHT - 4 }, sides[0]));
   parts.push(svg("text", { class: "chart-text", x: WIDTH - RIGHT, y: HEIGHT - 4, "text-anchor": "end" }, sides[1]));
-  parts.push(svg("text", { class: "chart-text", x: (LEFT + WIDTH - RIGHT) / 2, y: HEIGHT - 4, "text-anchor": "middle" }, unit));
+  parts.push(
+    svg("text", { class: "chart-text", x: (LEFT + WIDTH - RIGHT) / 2, y: HEIGHT - 4, "text-anchor": "middle" }, unit),
+  );
   for (const { points, className } of [...lines].reverse()) {
-    parts.push(svg("polyline", { class: className, points: points.map(([x, y]) => `${px(x).toFixed(1)},${py(y).toFixed(1)}`).join(" ") }));
+    parts.push(
+      svg("polyline", {
+        class: className,
+        points: points.map(([x, y]) => `${px(x).toFixed(1)},${py(y).toFixed(1)}`).join(" "),
+      }),
+    );
   }
   chart.replaceChildren(...parts);
   const [first, last] = [lines[0].points[0], lines[0].points.at(-1)];
-  const said = first && last ? `from ${plain(first[1])} microseconds at ${plain(first[0])} ${unit} to ${plain(last[1])} at ${plain(last[0])}` : "";
+  const said =
+    first && last
+      ? `from ${plain(first[1])} microseconds at ${plain(first[0])} ${unit} to ${plain(last[1])} at ${plain(last[0])}`
+      : "";
   chart.setAttribute("aria-label", `${chart.getAttribute("data-title") ?? "Curve"} ${said}`);
 }

@@ -55,7 +55,11 @@ export function showError(box, error) {
   }
   const close = el("button", { type: "button", class: "close", "aria-label": "Close this message" }, "×");
   close.addEventListener("click", () => box.replaceChildren());
-  const notice = el("div", { class: "notice bad", role: "alert" }, el("div", { class: "notice-row" }, el("div", {}, ...lines), close));
+  const notice = el(
+    "div",
+    { class: "notice bad", role: "alert" },
+    el("div", { class: "notice-row" }, el("div", {}, ...lines), close),
+  );
   box.append(notice);
   notice.scrollIntoView({ block: "nearest" });
 }

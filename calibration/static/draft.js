@@ -3,7 +3,14 @@
 /** What a DeepRacer has before anybody calibrates it (calibration/values.py). */
 export const TYPICAL = {
   steering: { left_us: 1700, center_us: 1450, right_us: 1200, max_deg: 30, points: [] },
-  throttle: { neutral_us: 1446, forward_us: 1311, reverse_us: 1603.5, forward_start_us: null, reverse_start_us: null, curve: [] },
+  throttle: {
+    neutral_us: 1446,
+    forward_us: 1311,
+    reverse_us: 1603.5,
+    forward_start_us: null,
+    reverse_start_us: null,
+    curve: [],
+  },
 };
 
 /** Every single value: where it is, what it is called, its unit, and whether it may be left out. */
@@ -79,5 +86,9 @@ function sorted(value) {
   if (value === null || typeof value !== "object" || Array.isArray(value)) {
     return value;
   }
-  return Object.fromEntries(Object.keys(value).sort().map((key) => [key, sorted(value[key])]));
+  return Object.fromEntries(
+    Object.keys(value)
+      .sort()
+      .map((key) => [key, sorted(value[key])]),
+  );
 }

@@ -73,8 +73,16 @@ const lease = new Lease("manual", {
     }
     const { steering, throttle } = wanted ?? { steering: 0, throttle: 0 };
     const body = { steering: Math.round(steering * 1000) / 1000, throttle: Math.round(throttle * 1000) / 1000 };
-    text(byId("hand-values"), `Steering ${percent(body.steering, "left", "right")}, throttle ${percent(body.throttle, "forwards", "backwards")}`);
-    text(byId("gamepad"), gamepad.name ? "Game controller: left stick and triggers; B stops." : "No game controller found; press one of its buttons.");
+    text(
+      byId("hand-values"),
+      `Steering ${percent(body.steering, "left", "right")}, throttle ${percent(body.throttle, "forwards", "backwards")}`,
+    );
+    text(
+      byId("gamepad"),
+      gamepad.name
+        ? "Game controller: left stick and triggers; B stops."
+        : "No game controller found; press one of its buttons.",
+    );
     return { path: "/api/v1/manual", body };
   },
   lost(error) {
@@ -85,8 +93,8 @@ const lease = new Lease("manual", {
   },
 });
 
-// A slow moment of the Wi-Fi ends the lease and stops the car. Somebody who is still there gets it back, three times in ten
-// seconds at most; the car stays at rest until they let go and steer anew.
+// A slow moment of the Wi-Fi ends the lease and stops the car. Somebody who is still there gets it back, three times in
+// ten seconds at most; the car stays at rest until they let go and steer anew.
 function retake() {
   const now = performance.now();
   takenAgain = takenAgain.filter((ms) => now - ms < 10000);
@@ -108,7 +116,8 @@ function retake() {
   return true;
 }
 
-const percent = (share, plus, minus) => `${Math.round(100 * Math.abs(share))} %${share ? ` ${share > 0 ? plus : minus}` : ""}`;
+const percent = (share, plus, minus) =>
+  `${Math.round(100 * Math.abs(share))} %${share ? ` ${share > 0 ? plus : minus}` : ""}`;
 
 function hand(on) {
   byId("hand").hidden = !on;
@@ -149,7 +158,8 @@ function paint() {
   byId("start").hidden = running;
   byId("finish").hidden = !running;
   if (!byId("start").hasAttribute("aria-busy")) {
-    byId("start").disabled = state === null || state.mode !== "disarmed" || problems(state).some((one) => one.reason !== "speed_cap");
+    byId("start").disabled =
+      state === null || state.mode !== "disarmed" || problems(state).some((one) => one.reason !== "speed_cap");
   }
   if (!byId("take").hasAttribute("aria-busy")) {
     byId("take").disabled = state === null || !["disarmed", "autonomous"].includes(state.mode);
@@ -165,7 +175,10 @@ function paintFigures(state) {
   const { action } = state;
   const steering = action?.steering_deg;
   const known = typeof steering === "number";
-  text(byId("figure-steering"), known ? `${Math.abs(steering).toFixed(0)}°${steering > 0.5 ? " left" : steering < -0.5 ? " right" : ""}` : "–");
+  text(
+    byId("figure-steering"),
+    known ? `${Math.abs(steering).toFixed(0)}°${steering > 0.5 ? " left" : steering < -0.5 ? " right" : ""}` : "–",
+  );
   text(byId("figure-speed"), number(action?.speed_mps, 1, "m/s"));
   text(byId("figure-latency"), number(state.frameToPulse?.p50 ?? state.frameAgeMs, 0, "ms"));
   text(byId("figure-rate"), number(state.fps, 0, "/s"));

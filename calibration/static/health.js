@@ -34,7 +34,12 @@ function paintTiming(state) {
     ["Between pulses", state.gateLoop?.interval_ms],
     ["Between decisions", state.pilotLoop?.interval_ms],
   ].map(([name, figures]) => [name, ...["p50", "p99", "max"].map((key) => number(figures?.[key], 1))]);
-  fillRows(byId("timing"), rows, ([name, ...cells]) => [el("tr", {}, el("th", { scope: "row" }, name), ...cells.map((cell) => el("td", {}, cell)))], 1);
+  fillRows(
+    byId("timing"),
+    rows,
+    ([name, ...cells]) => [el("tr", {}, el("th", { scope: "row" }, name), ...cells.map((cell) => el("td", {}, cell)))],
+    1,
+  );
   const late = state.gateLoop?.late ?? 0;
   const missed = state.gateLoop?.missed ?? 0;
   text(byId("loop-note"), `Pulses late: ${late}, left out: ${missed}, since the start.`);
@@ -80,7 +85,12 @@ function checkRow(check) {
     "li",
     { "data-state": status },
     icon(status === "ok" ? "ok" : "warn"),
-    el("p", { class: "title" }, check.name.replaceAll("_", " "), el("span", { class: "unseen" }, `: ${words[status] ?? status}`)),
+    el(
+      "p",
+      { class: "title" },
+      check.name.replaceAll("_", " "),
+      el("span", { class: "unseen" }, `: ${words[status] ?? status}`),
+    ),
     el("p", { class: "hint" }, [check.value, check.cure].filter(Boolean).join(" — ")),
   );
 }
@@ -108,7 +118,9 @@ async function checks() {
 
 async function logs() {
   const found = await get("/api/v1/logs?n=200", { timeoutMs: 10000 });
-  const lines = (found.lines ?? found.logs ?? []).map((line) => (typeof line === "string" ? line : JSON.stringify(line)));
+  const lines = (found.lines ?? found.logs ?? []).map((line) =>
+    typeof line === "string" ? line : JSON.stringify(line),
+  );
   const box = byId("logs");
   text(box, lines.join("\n") || "Nothing was logged yet.");
   box.scrollTop = box.scrollHeight;
@@ -116,7 +128,10 @@ async function logs() {
 
 byId("logs-refresh").addEventListener("click", () => busy(byId("logs-refresh"), errors, logs));
 byId("logs-save").addEventListener("click", () => {
-  const link = el("a", { href: URL.createObjectURL(new Blob([byId("logs").textContent], { type: "text/plain" })), download: "hotlap-log.txt" });
+  const link = el("a", {
+    href: URL.createObjectURL(new Blob([byId("logs").textContent], { type: "text/plain" })),
+    download: "hotlap-log.txt",
+  });
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 1000);
 });

@@ -12,7 +12,7 @@ export class Ramp {
     this.rest();
   }
 
-  /** @param sign 1: longer pulses, -1: shorter; fromUs: quickly up to here; farthestUs: distance from neutral at most */
+  /** @param sign 1: longer pulses, -1: shorter; fromUs: quickly up to here; farthestUs: at most so far from neutral */
   start({ sign, fromUs, farthestUs, stepUs = SEARCH_STEP_US }) {
     Object.assign(this, { sign, fromUs, farthestUs, stepUs, holding: true, reachedUs: null });
     this.atUs = this.neutralUs;

@@ -1,13 +1,19 @@
-// What a person steers with: a stick for the thumb, the keyboard, a game controller. Each gives steering and throttle in
-// -1..1 (+ is left, + is forward); the one that is being used counts, the stick first.
+// What a person steers with: a stick for the thumb, the keyboard, a game controller. Each gives steering and throttle
+// in -1..1 (+ is left, + is forward); the one that is being used counts, the stick first.
 
 const DEAD = 0.12; // around the middle of a game controller's stick, which never comes to rest at zero
 const STEER_PER_S = 4; // a key is all or nothing: steering follows it smoothly
 const GAS_PER_S = 1.5;
 
 const KEYS = {
-  ArrowUp: "up", KeyW: "up", ArrowDown: "down", KeyS: "down",
-  ArrowLeft: "left", KeyA: "left", ArrowRight: "right", KeyD: "right",
+  ArrowUp: "up",
+  KeyW: "up",
+  ArrowDown: "down",
+  KeyS: "down",
+  ArrowLeft: "left",
+  KeyA: "left",
+  ArrowRight: "right",
+  KeyD: "right",
 };
 
 const clamp = (value) => Math.max(-1, Math.min(1, value));
@@ -96,7 +102,8 @@ export class Keys {
     const throttle = want("up", "down");
     this.steering += Math.max(-STEER_PER_S * step, Math.min(STEER_PER_S * step, steering - this.steering));
     // Letting go is rest at once; only pressing on is gradual.
-    this.throttle = throttle === 0 || throttle * this.throttle < 0 ? 0 : clamp(this.throttle + throttle * GAS_PER_S * step);
+    this.throttle =
+      throttle === 0 || throttle * this.throttle < 0 ? 0 : clamp(this.throttle + throttle * GAS_PER_S * step);
     return this.down.size || this.steering ? { steering: this.steering, throttle: this.throttle } : null;
   }
 }

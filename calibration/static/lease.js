@@ -1,6 +1,6 @@
-// The controls of the car, held for as long as this page is looked at and not a moment longer. A lease lasts a quarter of
-// a second at the car; this page asks for the next quarter ten times a second, and stops asking as soon as it is hidden,
-// loses the focus, is left, or the stop button is pressed. The car then stops by itself, whatever this page does.
+// The controls of the car, held for as long as this page is looked at and not a moment longer. A lease lasts a quarter
+// of a second at the car; this page asks for the next quarter ten times a second, and stops asking as soon as it is
+// hidden, loses the focus, is left, or the stop button is pressed. The car then stops by itself, whatever happens here.
 
 import { ApiError, parting, post } from "./api.js";
 
@@ -89,17 +89,20 @@ export class Lease {
   }
 
   beat() {
-    if (document.hidden) { // timers of hidden pages go on, slowly; a lease must not
+    if (document.hidden) {
+      // timers of hidden pages go on, slowly; a lease must not
       this.away();
       return;
     }
     if (performance.now() - this.answeredMs > GIVE_UP_MS) {
-      this.drop(new ApiError({
-        what: "The connection to the car was lost.",
-        cause: "Weak Wi-Fi, or the car was switched off.",
-        next: "The car stopped by itself. Come closer and take the controls again.",
-        reason: "no_answer",
-      }));
+      this.drop(
+        new ApiError({
+          what: "The connection to the car was lost.",
+          cause: "Weak Wi-Fi, or the car was switched off.",
+          next: "The car stopped by itself. Come closer and take the controls again.",
+          reason: "no_answer",
+        }),
+      );
       return;
     }
     const command = this.ready && !this.commanding ? this.next() : null;
@@ -148,12 +151,15 @@ export class Lease {
       return;
     }
     if (["lease_lost", "not_in_control", "logged_out"].includes(error.reason)) {
-      const lost = error.reason === "logged_out" ? error : new ApiError({
-        what: "The car took the controls back.",
-        cause: "The connection was too slow for a moment, or somebody else stopped the car.",
-        next: "The car is at rest. Take the controls again.",
-        reason: error.reason,
-      });
+      const lost =
+        error.reason === "logged_out"
+          ? error
+          : new ApiError({
+              what: "The car took the controls back.",
+              cause: "The connection was too slow for a moment, or somebody else stopped the car.",
+              next: "The car is at rest. Take the controls again.",
+              reason: error.reason,
+            });
       this.drop(lost);
     }
   }

@@ -34,7 +34,10 @@ function paint(found) {
   const rank = (model) => (model.role === "current" || model.role === "trial" ? 0 : 1);
   const models = [...(found.models ?? [])].sort((a, b) => rank(a) - rank(b)); // the one that drives comes first
   const barred = Object.entries(found.barred ?? {}).filter(([sha]) => !models.some((model) => model.sha256 === sha));
-  byId("models").replaceChildren(...models.map((model) => card(model)), ...barred.map(([sha256, why]) => card({ sha256, barred: why, gone: true })));
+  byId("models").replaceChildren(
+    ...models.map((model) => card(model)),
+    ...barred.map(([sha256, why]) => card({ sha256, barred: why, gone: true })),
+  );
   byId("empty").hidden = models.length + barred.length > 0;
   byId("rollback").disabled = !found.previous && !found.trial;
   byId("notice").replaceChildren(
@@ -54,14 +57,24 @@ function card(model) {
     actions.push(action("Drive with it", "activate", model, "go"));
   }
   if (!drives && !model.gone) {
-    const remove = el("button", { type: "button", class: "button small danger", "aria-label": `Delete ${nameOf(model)}` }, "Delete");
+    const remove = el(
+      "button",
+      { type: "button", class: "button small danger", "aria-label": `Delete ${nameOf(model)}` },
+      "Delete",
+    );
     remove.addEventListener("click", () => confirmRemove(model));
     actions.push(remove);
   }
   return el(
     "li",
     { class: drives ? "chosen" : "", "data-sha": model.sha256 },
-    el("div", { class: "row" }, el("h3", { class: "name" }, nameOf(model)), role && el("span", { class: `tag ${tone}` }, role), model.barred && el("span", { class: "tag bad" }, "Barred")),
+    el(
+      "div",
+      { class: "row" },
+      el("h3", { class: "name" }, nameOf(model)),
+      role && el("span", { class: `tag ${tone}` }, role),
+      model.barred && el("span", { class: "tag bad" }, "Barred"),
+    ),
     model.barred && el("p", {}, `Why: ${model.barred}`),
     model.gone ? null : el("p", { class: "hint" }, summary(model)),
     model.gone ? null : details(model),
@@ -97,7 +110,11 @@ function details(model) {
       rows.push(["Decides", `every ${number(1000 * contract.control_period_s, 0, "ms")}`]);
     }
     if (camera) {
-      rows.push(["Camera", `${number(camera.horizontal_fov_deg)}° wide, ${number(1000 * camera.height_m, 0, "mm")} high, ${number(camera.pitch_down_deg)}° down`]);
+      rows.push([
+        "Camera",
+        `${number(camera.horizontal_fov_deg)}° wide, ${number(1000 * camera.height_m, 0, "mm")} high, ` +
+          `${number(camera.pitch_down_deg)}° down`,
+      ]);
     }
     for (const [key, value] of Object.entries(trained)) {
       if (["string", "number", "boolean"].includes(typeof value)) {
@@ -112,13 +129,23 @@ function details(model) {
     rows.push(["Same answers as in training", `within ${report.golden_difference.toExponential(0)}`]);
   }
   rows.push(["Fingerprint", model.sha256.slice(0, 16)]);
-  const facts = el("dl", { class: "facts" }, ...rows.flatMap(([key, value]) => [el("dt", {}, key), el("dd", {}, value)]));
+  const facts = el(
+    "dl",
+    { class: "facts" },
+    ...rows.flatMap(([key, value]) => [el("dt", {}, key), el("dd", {}, value)]),
+  );
   return el("details", { class: "more" }, el("summary", {}, "Details"), facts);
 }
 
 function action(label, verb, model, tone = "") {
-  const button = el("button", { type: "button", class: `button small ${tone}`, "aria-label": `${label}: ${nameOf(model)}` }, label);
-  button.addEventListener("click", () => change(button, () => post(`/api/v1/models/${model.sha256}/${verb}`, {}, { timeoutMs: 30000 })));
+  const button = el(
+    "button",
+    { type: "button", class: `button small ${tone}`, "aria-label": `${label}: ${nameOf(model)}` },
+    label,
+  );
+  button.addEventListener("click", () =>
+    change(button, () => post(`/api/v1/models/${model.sha256}/${verb}`, {}, { timeoutMs: 30000 })),
+  );
   return button;
 }
 
@@ -137,11 +164,20 @@ async function change(button, work) {
 // Chosen is not driving yet: the pilot may be busy, or not there.
 function warnIfNotLoaded(answer) {
   if (answer?.loaded === false) {
-    byId("notice").append(el("div", { class: "notice warn", role: "alert" }, el("p", { class: "what" }, "The model is chosen, but not loaded yet."), answer.pilot && el("p", {}, String(answer.pilot))));
+    byId("notice").append(
+      el(
+        "div",
+        { class: "notice warn", role: "alert" },
+        el("p", { class: "what" }, "The model is chosen, but not loaded yet."),
+        answer.pilot && el("p", {}, String(answer.pilot)),
+      ),
+    );
   }
 }
 
-byId("rollback").addEventListener("click", () => change(byId("rollback"), () => post("/api/v1/models/rollback", {}, { timeoutMs: 30000 })));
+byId("rollback").addEventListener("click", () =>
+  change(byId("rollback"), () => post("/api/v1/models/rollback", {}, { timeoutMs: 30000 })),
+);
 
 // --- delete
 
@@ -223,7 +259,10 @@ function progress(phase, share) {
 }
 
 function said(verdict, wanted) {
-  const time = typeof verdict.report?.p50_ms === "number" ? ` One picture takes it ${number(verdict.report.p50_ms, 1, "ms")}.` : "";
+  const time =
+    typeof verdict.report?.p50_ms === "number"
+      ? ` One picture takes it ${number(verdict.report.p50_ms, 1, "ms")}.`
+      : "";
   const here = verdict.new === false ? "The car had this model already." : "The car has taken the model.";
   return `${here}${time}${wanted ? " It drives with it from now on." : ""}`;
 }

@@ -4,7 +4,13 @@ import { ApiError, get, post, put } from "./api.js";
 import { busy, byId, el, showError, text } from "./dom.js";
 import "./shell.js";
 
-const TITLES = { ssid: "Wi-Fi", ip: "Address", addresses: "Addresses", car_toml: "Car file (car.toml)", url: "Address" };
+const TITLES = {
+  ssid: "Wi-Fi",
+  ip: "Address",
+  addresses: "Addresses",
+  car_toml: "Car file (car.toml)",
+  url: "Address",
+};
 const title = (key) => TITLES[key] ?? key.replaceAll("_", " ").replace(/^./, (first) => first.toUpperCase());
 
 function show(value) {
@@ -24,11 +30,24 @@ function facts(table, heading = "") {
   const plain = Object.entries(table).filter(([, value]) => !isTable(value) && !isLong(value));
   const parts = heading ? [el("h3", {}, heading)] : [];
   if (plain.length) {
-    parts.push(el("dl", { class: "facts" }, ...plain.flatMap(([key, value]) => [el("dt", {}, title(key)), el("dd", {}, show(value))])));
+    parts.push(
+      el(
+        "dl",
+        { class: "facts" },
+        ...plain.flatMap(([key, value]) => [el("dt", {}, title(key)), el("dd", {}, show(value))]),
+      ),
+    );
   }
   for (const [key, value] of Object.entries(table)) {
     if (isLong(value)) {
-      parts.push(el("details", { class: "more" }, el("summary", {}, title(key)), el("pre", { class: "logs", tabindex: "0", role: "region", "aria-label": title(key) }, value)));
+      parts.push(
+        el(
+          "details",
+          { class: "more" },
+          el("summary", {}, title(key)),
+          el("pre", { class: "logs", tabindex: "0", role: "region", "aria-label": title(key) }, value),
+        ),
+      );
     } else if (isTable(value)) {
       parts.push(...facts(value, heading ? `${heading}: ${title(key)}` : title(key)));
     }
@@ -47,9 +66,13 @@ function paint(settings) {
 byId("name-form").addEventListener("submit", async (event) => {
   event.preventDefault();
   text(byId("name-said"), "");
-  const done = await busy(event.submitter ?? byId("name-form").querySelector("button"), byId("name-errors"), async () => {
-    await put("/api/v1/settings", { name: byId("name").value.trim() });
-  });
+  const done = await busy(
+    event.submitter ?? byId("name-form").querySelector("button"),
+    byId("name-errors"),
+    async () => {
+      await put("/api/v1/settings", { name: byId("name").value.trim() });
+    },
+  );
   if (done) {
     text(byId("name-said"), "Saved.");
     text(byId("car-name"), byId("name").value.trim());
@@ -59,13 +82,17 @@ byId("name-form").addEventListener("submit", async (event) => {
 byId("password-form").addEventListener("submit", async (event) => {
   event.preventDefault();
   text(byId("password-said"), "");
-  const done = await busy(event.submitter ?? byId("password-form").querySelector("button"), byId("password-errors"), async () => {
-    if (byId("new").value !== byId("again").value) {
-      byId("again").focus();
-      throw new ApiError({ what: "The two new passwords are not the same.", next: "Type the new one twice." });
-    }
-    await post("/api/v1/password", { old: byId("old").value, new: byId("new").value }, { timeoutMs: 15000 });
-  });
+  const done = await busy(
+    event.submitter ?? byId("password-form").querySelector("button"),
+    byId("password-errors"),
+    async () => {
+      if (byId("new").value !== byId("again").value) {
+        byId("again").focus();
+        throw new ApiError({ what: "The two new passwords are not the same.", next: "Type the new one twice." });
+      }
+      await post("/api/v1/password", { old: byId("old").value, new: byId("new").value }, { timeoutMs: 15000 });
+    },
+  );
   if (done) {
     byId("password-form").reset();
     text(byId("password-said"), "Changed. Others have to log in again.");

@@ -31,7 +31,12 @@ function silent() {
     "div",
     { class: "notice warn" },
     el("p", { class: "what" }, "No connection to the car."),
-    el("p", {}, "It is off, out of reach, or restarting. This page tries again by itself. A car that drives by itself may go on: stop it by hand if you must."),
+    el(
+      "p",
+      {},
+      "It is off, out of reach, or restarting. This page tries again by itself. " +
+        "A car that drives by itself may go on: stop it by hand if you must.",
+    ),
   );
 }
 

@@ -51,7 +51,9 @@ export function flatten(raw) {
 
 function loopOf(said) {
   const interval = said.interval_ms;
-  return interval ? { interval_ms: interval, late: said.late ?? interval.late, missed: said.missed ?? interval.missed } : null;
+  return interval
+    ? { interval_ms: interval, late: said.late ?? interval.late, missed: said.missed ?? interval.missed }
+    : null;
 }
 
 function tell(state) {
@@ -107,7 +109,8 @@ function check() {
   if (latest !== null || performance.now() > SILENT_MS) {
     tell(null);
   }
-  if (stream?.readyState === EventSource.CLOSED) { // an answer that is no stream ends it for good
+  if (stream?.readyState === EventSource.CLOSED) {
+    // an answer that is no stream ends it for good
     close();
     open();
   } else {

@@ -116,9 +116,13 @@ document.addEventListener("hotlap:state", (event) => {
     say("");
   }
 });
-window.addEventListener("keydown", (event) => {
-  const safe = armed.known && performance.now() - armed.at < 1000;
-  if (event.key === "Escape" && !event.repeat && !safe) {
-    press();
-  }
-}, true);
+window.addEventListener(
+  "keydown",
+  (event) => {
+    const safe = armed.known && performance.now() - armed.at < 1000;
+    if (event.key === "Escape" && !event.repeat && !safe) {
+      press();
+    }
+  },
+  true,
+);

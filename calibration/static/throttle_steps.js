@@ -1,5 +1,5 @@
-// The steps of the motor: hold to run. First to either side until the wheels begin to turn; standstill is in the middle.
-// Then up to the full speed that is wanted, forwards and backwards.
+// The steps of the motor: hold to run. First to either side until the wheels begin to turn; standstill is in the
+// middle. Then up to the full speed that is wanted, forwards and backwards.
 
 import { parting } from "./api.js";
 import { byId, text } from "./dom.js";
@@ -129,12 +129,13 @@ export class ThrottleSteps {
       const forward = this.way === "forward";
       [throttle.forward_start_us, throttle.reverse_start_us] = forward ? [first, second] : [second, first];
       for (const name of ["forward", "reverse"]) {
-        if (!this.measured[name]) { // as far from standstill as before, on the side where it belongs now
+        if (!this.measured[name]) {
+          // as far from standstill as before, on the side where it belongs now
           const reach = Math.abs(before[`${name}_us`] - before.neutral_us);
           throttle[`${name}_us`] = throttle.neutral_us + this.sign(name) * reach;
         }
       }
-      const turned = (before.forward_us > before.neutral_us) !== (throttle.forward_us > throttle.neutral_us);
+      const turned = before.forward_us > before.neutral_us !== throttle.forward_us > throttle.neutral_us;
       if (turned) {
         throttle.curve = []; // speeds that were measured the other way round are void
       }

@@ -1,5 +1,5 @@
-// A file to the car in pieces. After a lost connection it goes on where the car has it up to; after that many failures in
-// a row it gives up, and sending the same file again goes on all the same.
+// A file to the car in pieces. After a lost connection it goes on where the car has it up to; after some failures in a
+// row it gives up, and sending the same file again goes on all the same.
 
 import { ApiError, ask, get, post } from "./api.js";
 import { hashOf } from "./sha256.js";
@@ -22,7 +22,11 @@ export async function upload(file, { activate, told, signal }) {
   try {
     sha256 = await hashOf(file, (share) => told("reading", share));
   } catch {
-    throw new ApiError({ what: "The file cannot be read.", cause: "It was moved or changed.", next: "Choose it again." });
+    throw new ApiError({
+      what: "The file cannot be read.",
+      cause: "It was moved or changed.",
+      next: "Choose it again.",
+    });
   }
   const begun = await post("/api/v1/uploads", { size: file.size, sha256, name: file.name }, { signal });
   const path = `/api/v1/uploads/${encodeURIComponent(begun.upload)}`;

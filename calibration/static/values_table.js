@@ -19,7 +19,13 @@ export class ValuesTable {
 
   row([part, name, label, unit, optional]) {
     const id = `value-${part}-${name}`;
-    const input = el("input", { type: "number", id, inputmode: "decimal", step: "any", "aria-label": `${label}, new, ${unit}` });
+    const input = el("input", {
+      type: "number",
+      id,
+      inputmode: "decimal",
+      step: "any",
+      "aria-label": `${label}, new, ${unit}`,
+    });
     const saved = el("td");
     input.addEventListener("input", () => {
       const value = input.value === "" ? (optional ? null : NaN) : Number(input.value);
@@ -57,14 +63,31 @@ export class ValuesTable {
     };
     const line = (i) => {
       const field = (j, words) => {
-        const input = el("input", { type: "number", step: "any", inputmode: "decimal", "aria-label": `${words} ${i + 1}` });
+        const input = el("input", {
+          type: "number",
+          step: "any",
+          inputmode: "decimal",
+          "aria-label": `${words} ${i + 1}`,
+        });
         input.addEventListener("input", () => edit(i, j, input.value));
         input.addEventListener("change", () => this.sort(part, name));
         return input;
       };
-      const gone = el("button", { type: "button", class: "button small", "aria-label": `Remove ${label.toLowerCase()} ${i + 1}` }, "×");
+      const gone = el(
+        "button",
+        { type: "button", class: "button small", "aria-label": `Remove ${label.toLowerCase()} ${i + 1}` },
+        "×",
+      );
       gone.addEventListener("click", () => remove(i));
-      return el("li", {}, field(0, `${label} in ${unit},`), el("span", {}, `${unit} at`), field(1, "Pulse in µs,"), el("span", {}, "µs"), gone);
+      return el(
+        "li",
+        {},
+        field(0, `${label} in ${unit},`),
+        el("span", {}, `${unit} at`),
+        field(1, "Pulse in µs,"),
+        el("span", {}, "µs"),
+        gone,
+      );
     };
     byId(addId).addEventListener("click", () => {
       this.draft.now[part][name].push([NaN, NaN]);

@@ -113,7 +113,12 @@ export class Wizard {
   }
 
   tellLost(error) {
-    const words = error === null ? "" : [error.what, error.blocked?.map((one) => one.value).join("; ") || error.cause, error.next].filter(Boolean).join(" ");
+    const words =
+      error === null
+        ? ""
+        : [error.what, error.blocked?.map((one) => one.value).join("; ") || error.cause, error.next]
+            .filter(Boolean)
+            .join(" ");
     text(byId("lost-text"), words);
     byId("lost").hidden = error === null;
   }

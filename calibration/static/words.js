@@ -25,11 +25,19 @@ const REASONS = {
   no_lease: ["Nobody has the controls", "Press “Take control”."],
   no_model: ["There is no model to drive with", "Upload a model and choose it.", ["/models", "Models"]],
   intent_refused: ["What the model wants was refused", "Look at the log, then start again.", ["/health", "Health"]],
-  stale_intent: ["The driving program is silent", "Wait a moment. If it stays, choose a model or restart the car.", ["/models", "Models"]],
+  stale_intent: [
+    "The driving program is silent",
+    "Wait a moment. If it stays, choose a model or restart the car.",
+    ["/models", "Models"],
+  ],
   intents_unsteady: ["The driving program is just getting going", "Wait a second. If it stays, the model is too slow."],
   stale_frame: ["There are no fresh pictures of the camera", "Check the camera and its cable.", ["/health", "Health"]],
   speed_cap: ["The speed limit is 0 %", "Move the speed limit up.", ["/", "Drive"]],
-  pilot_not_running: ["The driving program does not run", "Wait a moment. If it stays, restart the car.", ["/health", "Health"]],
+  pilot_not_running: [
+    "The driving program does not run",
+    "Wait a moment. If it stays, restart the car.",
+    ["/health", "Health"],
+  ],
   gate_not_running: ["The car's control program does not run", "Restart the car."],
 };
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
+import random
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,7 +17,7 @@ from calibration.car_link import CarRefused
 from calibration.uploads import MAX_UPLOAD_BYTES, MAX_UPLOADS, Uploads
 from tests.calibration.console_rig import Browser, FakeCar, reason, shared
 
-DATA = os.urandom(100_000)
+DATA = random.Random(1).randbytes(100_000)  # the same in every process of a parallel run
 SHA = hashlib.sha256(DATA).hexdigest()
 
 

@@ -18,7 +18,9 @@ PACKAGES = "gcc-avr avr-libc binutils-avr libsimavr-dev libelf-dev gcc libc6-dev
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    config.addinivalue_line("markers", "firmware: needs the cross compiler and simavr; `make test-firmware` runs all of it")
+    config.addinivalue_line(
+        "markers", "firmware: needs the cross compiler and simavr; `make test-firmware` runs all of it"
+    )
     for item in items:
         if item.path.is_relative_to(Path(__file__).parent):
             item.add_marker("firmware")

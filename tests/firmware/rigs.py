@@ -162,7 +162,7 @@ class Native(Rig):
         super().__init__()
         self._library = library
         self._rig = library.native_open()
-        self._room = (_Entry * 4096)()
+        self._room = (_Entry * 256)()
 
     def close(self) -> None:
         self._library.native_close(self._rig)

@@ -38,7 +38,9 @@ def parameters(test: Callable[..., None]) -> Iterator[dict[str, Any]]:
     axes = []
     for mark in getattr(test, "pytestmark", ()):
         if mark.name == "parametrize":
-            names = [name.strip() for name in mark.args[0].split(",")] if isinstance(mark.args[0], str) else mark.args[0]
+            names = (
+                [name.strip() for name in mark.args[0].split(",")] if isinstance(mark.args[0], str) else mark.args[0]
+            )
             axes.append([dict(zip(names, row if len(names) > 1 else (row,), strict=True)) for row in mark.args[1]])
     for combination in itertools.product(*axes):
         yield {name: value for part in combination for name, value in part.items()}
@@ -46,7 +48,7 @@ def parameters(test: Callable[..., None]) -> Iterator[dict[str, Any]]:
 
 def cases() -> list[Case]:
     """(name, test, parameters) of all tests of the pure code."""
-    found = []
+    found: list[Case] = []
     for module in import_modules():
         for name, test in vars(module).items():
             if not name.startswith("test_") or not inspect.isfunction(test):
@@ -60,10 +62,15 @@ def cases() -> list[Case]:
     return found
 
 
+def load(path: Path) -> ctypes.CDLL:
+    """A library of the pure code."""
+    library: ctypes.CDLL = importlib.import_module("tests.firmware.rigs").load_native(path)
+    return library
+
+
 def run(case: Case, library: ctypes.CDLL) -> None:
     """Run one; raises what it raises."""
-    from tests.firmware.rigs import native_rig
-
+    native_rig = importlib.import_module("tests.firmware.rigs").native_rig
     _, test, values = case
     wanted = set(inspect.signature(test).parameters)
     arguments = dict(values)
@@ -76,9 +83,7 @@ def run(case: Case, library: ctypes.CDLL) -> None:
 
 def main() -> int:
     tests = cases()
-    from tests.firmware.rigs import load_native
-
-    library = load_native(Path(sys.argv[1]))
+    library = load(Path(sys.argv[1]))
     for case in tests:
         try:
             run(case, library)

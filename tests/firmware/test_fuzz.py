@@ -50,7 +50,9 @@ def corrupted(size: int, source: random.Random) -> bytes:
                 case 2:
                     del data[at]
                 case _:
-                    data[at:at] = bytes(source.choice((0, source.randrange(256))) for _ in range(source.randrange(1, 4)))
+                    data[at:at] = bytes(
+                        source.choice((0, source.randrange(256))) for _ in range(source.randrange(1, 4))
+                    )
             if not data:
                 break
         stream += data
@@ -101,7 +103,9 @@ def frames_in_noise(bridge: Rig, count: int, source: random.Random) -> None:
         stream = bytearray()
         for _ in range(100):
             bridge.sequence += 1
-            noise = bytes(source.choice((0, source.randrange(256), source.randrange(256))) for _ in range(source.randrange(50)))
+            noise = bytes(
+                source.choice((0, source.randrange(256), source.randrange(256))) for _ in range(source.randrange(50))
+            )
             # The delimiter that each frame begins with ends the noise before it.
             stream += noise + wire.frame(wire.command(bridge.sequence, source.randrange(2000, 4001), 2892))
         sent += 100

@@ -225,7 +225,9 @@ def test_a_config_is_refused_while_armed_and_in_failsafe(bridge: Rig) -> None:
 def test_a_new_config_starts_from_its_own_neutral(bridge: Rig) -> None:
     bridge.ready()
     bridge.frames(4, 3900)
-    assert bridge.configure(Config(steering=(2600, 2000, 4000), throttle=(3200, 2000, 4000), steering_slew=10)).result == 0
+    assert (
+        bridge.configure(Config(steering=(2600, 2000, 4000), throttle=(3200, 2000, 4000), steering_slew=10)).result == 0
+    )
     facts = bridge.look()
     assert facts.neutral_frames == 0
     bridge.run_ms(20)

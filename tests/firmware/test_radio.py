@@ -149,7 +149,9 @@ def test_without_a_config_the_radio_has_no_pulses(bridge: Rig) -> None:
 
 
 def test_the_persons_pulses_end_at_the_calibrated_limits(bridge: Rig) -> None:
-    bridge.ready(Config(flags=1, steering=(2900, 2800, 3000), throttle=(2892, 2700, 3100), steering_slew=1, throttle_slew=1))
+    bridge.ready(
+        Config(flags=1, steering=(2900, 2800, 3000), throttle=(2892, 2700, 3100), steering_slew=1, throttle_slew=1)
+    )
     bridge.radio(4, 2200, 4000, PERSON)
     assert (bridge.look().steering, bridge.look().throttle) == (2800, 3100)
     bridge.radio(3, 4000, 2200, PERSON)

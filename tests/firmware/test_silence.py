@@ -57,7 +57,9 @@ def test_the_first_neutral_pulse_has_ended_103_ms_after_the_last_byte(chip: Lock
         chip.run_ms(150)
         times.append(check(throttle(chip), end_us, neutral))
     assert max(times) <= CONTRACT_US
-    assert max(times) <= 80_000 + 19_000 + 150 + neutral / 2 + 150  # what docs/bridge-protocol.md promises, and the handling
+    assert (
+        max(times) <= 80_000 + 19_000 + 150 + neutral / 2 + 150
+    )  # what docs/bridge-protocol.md promises, and the handling
     assert max(times) - min(times) > 18_000  # the phases were all
     assert chip.look().timeouts == PHASES
 

@@ -33,7 +33,9 @@ def test_every_branch_of_the_pure_code_is_taken(firmware: Path, tmp_path: Path) 
     ran = subprocess.run(suite, capture_output=True, text=True, cwd=ROOT)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     notes = [str(counters / f"{Path(name).stem}.gcda") for name in PURE]
-    subprocess.run(["gcov", "--json-format", "--branch-probabilities", *notes], cwd=tmp_path, check=True, capture_output=True)
+    subprocess.run(
+        ["gcov", "--json-format", "--branch-probabilities", *notes], cwd=tmp_path, check=True, capture_output=True
+    )
     seen, missed, branches = set(), [], 0
     for path in tmp_path.glob("*.gcov.json.gz"):
         for file in json.loads(gzip.decompress(path.read_bytes()))["files"]:

@@ -170,7 +170,7 @@ def parse(payload: bytes) -> Message:
     if payload[0] == TELEMETRY:
         return Telemetry(*struct.unpack("<BIBBBHHHHHHHHHHHHBBHHH", payload))
     if payload[0] == ECHO and len(payload) == 20:
-        return Echo(*payload[:3], payload[3:])
+        return Echo(payload[0], payload[1], payload[2], payload[3:])
     raise ValueError(f"no message of the bridge: {payload.hex(' ')}")
 
 

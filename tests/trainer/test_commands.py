@@ -16,6 +16,8 @@ from trainer.run_folder import RunFolder
 from vehicle.action_space import DiscreteActionSpace
 from vehicle.bundle import check_bundle
 
+pytestmark = pytest.mark.slow  # whole trainings, if short ones
+
 TINY = """
 randomise = "none"
 evaluate_trials = 1

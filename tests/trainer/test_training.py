@@ -30,6 +30,8 @@ from vehicle.action_space import default_action_space
 from vehicle.bundle import check_bundle
 from vehicle.policy import OnnxPolicy
 
+pytestmark = pytest.mark.slow  # whole trainings, if short ones
+
 TINY = """
 randomise = "none"
 evaluate_trials = 1

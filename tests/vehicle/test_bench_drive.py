@@ -35,6 +35,8 @@ from vehicle.car_config import ActuatorConfig, CameraConfig, CarConfig, DriveCon
 from vehicle.drive_log import Record, encode_record
 from vehicle.errors import VehicleError
 
+pytestmark = pytest.mark.slow  # real processes in real time
+
 ROOT = Path(__file__).resolve().parents[2]
 
 

@@ -28,8 +28,11 @@ from calibration.tls import CertificateError, ensure_certificate, fingerprint, s
 from tests.vehicle.console_car import ConsoleCar, Https, unverified
 from tests.vehicle.gate_process import NEUTRAL_US, until
 from tests.vehicle.pilot_rig import make_bundle
-from vehicle.console import console_url, main
+from vehicle.console import main
+from vehicle.links import console_url
 from vehicle.mdns import Announcement, host_name, resolve
+
+pytestmark = pytest.mark.slow  # real processes in real time
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -27,6 +27,8 @@ from vehicle.console_link import ConsoleLink
 from vehicle.console_sockets import as_picture
 from vehicle.drive_log import Record, encode_record
 
+pytestmark = pytest.mark.slow  # real processes in real time
+
 WANTED = replace(Calibration(), steering=Steering(1690.0, 1455.0, 1210.0))
 
 

@@ -25,6 +25,8 @@ from vehicle.bundle import BundleError
 from vehicle.errors import VehicleError
 from vehicle.flash_client import CarDistrusted, CarUnreachable, Pins, parse_car
 
+pytestmark = pytest.mark.slow  # real processes in real time
+
 Run = Callable[..., int]
 
 
