@@ -33,7 +33,7 @@ export function flatten(raw) {
     pulses: gate.pulses ?? {},
     frameAgeMs: gate.frame_age_ms ?? (ageS === null ? null : 1000 * ageS),
     frameToPulse: gate.frame_to_pulse_ms ?? null,
-    inference: gate.inference_ms ?? pilot?.inference_ms ?? null,
+    inference: pilot?.inference_ms ?? gate.inference_ms ?? null,
     action: raw.action ?? pilot?.action ?? null,
     fps: pilot?.fps ?? pilot?.camera?.fps ?? raw.fps ?? null,
     gateLoop: gate.loop?.gate ?? loopOf(gate),

@@ -62,16 +62,16 @@ void hal_write_pulses(struct pulses pulses)
 static void start_timers(void)
 {
     DDRB |= _BV(DDB1) | _BV(DDB2); /* low until there is a config */
-    ICR1 = FRAME_HALF_US - 1;
-    TCCR1A = _BV(WGM11);
-    OCR2A = TICK_TOP;
-    TCCR2A = _BV(WGM21);
-    TIMSK2 = _BV(OCIE2A);
     GTCCR = _BV(TSM) | _BV(PSRASY) | _BV(PSRSYNC); /* both prescalers stand still ... */
+    TCCR1A = _BV(WGM11);
     TCCR1B = _BV(WGM13) | _BV(WGM12) | _BV(CS11);
-    TCCR2B = _BV(CS22);
+    ICR1 = FRAME_HALF_US - 1; /* after the mode: the chip lets it be written only in modes that use it */
     TCNT1 = FIRST_TICK;
+    TCCR2A = _BV(WGM21);
+    TCCR2B = _BV(CS22);
+    OCR2A = TICK_TOP;
     TCNT2 = 0;
+    TIMSK2 = _BV(OCIE2A);
     GTCCR = 0; /* ... and go on together */
 }
 
@@ -151,6 +151,7 @@ uint16_t hal_overruns(void)
 
 static void start_serial(void)
 {
+    UCSR0A = 0; /* a bootloader may have left U2X on, which would double the rate */
     UBRR0 = BAUD_250000;
     UCSR0C = _BV(UCSZ01) | _BV(UCSZ00);
     UCSR0B = _BV(RXCIE0) | _BV(RXEN0) | _BV(TXEN0);

@@ -2,7 +2,8 @@
 
 For developing the pages and for their tests. Around the application there is ``/_fake``: GET tells what was asked and
 which pulses went out; POST sets the car up ({"begin": {...}}, {"car": {...}}), takes it off the network ({"gone":
-true}) and lets requests fail ({"faults": {PATH: [STATUS, ...]}}, where -1 hangs and 0 drops the connection).
+true}) and lets requests fail ({"faults": {PATH: [STATUS, ...]}}, where -1 hangs, 0 drops the connection, and 1 lets
+it pass).
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ CSP = (
 )
 THREADS = 24
 HANG_S = 4.0
+PASS = 1
 MAX_LOGGED_BODY = 4096
 ENDLESS = ("/api/v1/events", "/route")
 
@@ -60,8 +62,8 @@ class Around:
             self._remember(environ, path)
         if self._gone:
             return _drop(start)
-        if self._faults[path]:
-            fault = self._faults[path].pop(0)
+        fault = self._faults[path].pop(0) if self._faults[path] else PASS
+        if fault != PASS:
             if fault == 0:
                 return _drop(start)
             if fault == -1:

@@ -139,6 +139,7 @@ def test_steps_are_bounded_and_letting_go_is_neutral_at_once(page: Page) -> None
     hold(page, "second", 20.0)
     page.press("next")
     hold(page, "forward", 100.0)
+    hold(page, "forward", 103.0)  # quickly up to where it was before
     told = page.backend.told()
     asked = [NEUTRAL_US, *(one["body"]["throttle_us"] for one in told["log"] if one["path"] == PULSE)]
     up = [b - a for a, b in itertools.pairwise(asked) if abs(b - NEUTRAL_US) > abs(a - NEUTRAL_US)]

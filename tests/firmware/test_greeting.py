@@ -155,7 +155,7 @@ def test_a_damaged_record_is_no_config(native: Native, at: int) -> None:
     native.run_ms(120)
     record = bytearray(native.eeprom())
     record[at] ^= 0x10
-    native.write_eeprom(record)
+    native.write_eeprom(bytes(record))
     native.power_up()
     facts = native.look()
     assert (facts.state, facts.configured, facts.stored) == (UNCONFIGURED, False, False)
