@@ -64,8 +64,9 @@ static void start_timers(void)
     DDRB |= _BV(DDB1) | _BV(DDB2); /* low until there is a config */
     GTCCR = _BV(TSM) | _BV(PSRASY) | _BV(PSRSYNC); /* both prescalers stand still ... */
     TCCR1A = _BV(WGM11);
-    TCCR1B = _BV(WGM13) | _BV(WGM12) | _BV(CS11);
+    TCCR1B = _BV(WGM13) | _BV(WGM12);
     ICR1 = FRAME_HALF_US - 1; /* after the mode: the chip lets it be written only in modes that use it */
+    TCCR1B |= _BV(CS11);
     TCNT1 = FIRST_TICK;
     TCCR2A = _BV(WGM21);
     TCCR2B = _BV(CS22);

@@ -17,10 +17,7 @@ FIRMWARE = Path(__file__).resolve().parents[2] / "firmware_bridge/firmware"
 PACKAGES = "gcc-avr avr-libc binutils-avr libsimavr-dev libelf-dev gcc libc6-dev make pkg-config"
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    config.addinivalue_line(
-        "markers", "firmware: needs the cross compiler and simavr; `make test-firmware` runs all of it"
-    )
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(Path(__file__).parent):
             item.add_marker("firmware")

@@ -323,24 +323,28 @@ class Lockstep(Rig):
     def received(self) -> bytes:
         """Lets a frame that is under way end: each begins and ends with a zero, and has none inside."""
         data = b""
-        while True:
+        for _ in range(100):
             data += bytes(byte for _, byte in self.timed_bytes())
             if data.count(0) % 2 == 0:
                 return data
             self.run_ms(0.05)
+        raise AssertionError("a frame that does not end")
 
     def look(self) -> Telemetry:
         self.run_ms(2.2)  # a telemetry that is under way tells of before the call
         self.messages_so_far()
-        while True:
+        for _ in range(100):
             self.run_ms(1)
             new = self.messages_so_far()
             if new and isinstance(new[-1], Telemetry):
                 return new[-1]
+        raise AssertionError("no telemetry for 100 ms")
 
     def forget_bytes(self) -> None:
         """After a reset, which may have torn a frame: go on to a pause and forget what came before."""
-        while self.timed_bytes():
+        self.timed_bytes()
+        self.run_ms(3)
+        while self.timed_bytes():  # a servo frame has room for a pause
             self.run_ms(3)
 
     def messages_so_far(self) -> list[wire.Message]:
