@@ -24,7 +24,15 @@ from pathlib import Path
 from typing import NoReturn, TypeVar
 
 from vehicle.errors import HotlapError
-from vehicle.options import client_options, console_options, flash_options, models_options, stop_options
+from vehicle.options import (
+    bench_drive_options,
+    bench_faults_options,
+    client_options,
+    console_options,
+    flash_options,
+    models_options,
+    stop_options,
+)
 
 STATUS_BAD_INPUT = 2
 STATUS_INTERNAL = 70  # EX_SOFTWARE of sysexits.h
@@ -218,12 +226,9 @@ def _bench_options(parser: argparse.ArgumentParser) -> None:
         help="for each part (default %(default)g)",
     )
     drive = benches.add_parser("drive", help="the pilot's loop with one core busy, and other runtimes")
-    drive.add_argument("--config", type=Path, metavar="car.toml", help="use this car's camera and control rate")
-    drive.add_argument("--model", type=Path, metavar="BUNDLE", help="(default: the active model of this car)")
-    drive.add_argument("--duration", dest="duration_s", type=DURATION, default=15.0, metavar="S", help="(default 15s)")
+    bench_drive_options(drive)
     faults = benches.add_parser("faults", help="how soon every fault ends in neutral, from the recorded pulses")
-    faults.add_argument("--only", metavar="WORDS", default="", help="only cases whose name contains this")
-    faults.add_argument("--markdown", type=Path, metavar="FILE.md", help="write the table below the mark in this file")
+    bench_faults_options(faults)
     for row in (sim, drive, faults):
         _json_option(row)
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import Any
 
 from flask import Response, request
 
+from calibration import strict_json
 from calibration.car_link import CarRefused
 from calibration.errors import CalibrationError, HotlapError
 
@@ -87,10 +88,9 @@ def parse(data: bytes) -> object:
     if not data.strip():
         return {}
     try:
-        found: object = json.loads(data.decode("utf-8"), parse_constant=_no_constant, object_pairs_hook=_unique)
+        return strict_json.loads(data.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise CarRefused("bad_request", f"the body is no JSON: {str(error)[:120]}") from error
-    return found
 
 
 def number(values: Mapping[str, Any], key: str, low: float, high: float) -> float:
@@ -135,14 +135,3 @@ def flag(values: Mapping[str, Any], key: str, default: bool = False) -> bool:
     if not isinstance(value, bool):
         raise CarRefused("wrong_type", f"{key} must be true or false")
     return value
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a JSON number")
-
-
-def _unique(members: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(members)
-    if len(found) != len(members):
-        raise ValueError("a key stands twice in one object")
-    return found

@@ -114,11 +114,10 @@ def _number(values: dict[str, Any], key: str) -> float:
             value = float(value)
         except ValueError:
             value = None
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not abs(value) <= _MOST_STEPS:  # type: ignore[arg-type]
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= _MOST_STEPS:
         raise CalibrationError(
             f"{key} must be a number of at most {_MOST_STEPS:g}",
             cause="a key is missing, or its value is text",
             next_step="send mid, min, max and polarity as numbers",
         )
-    return float(value)  # type: ignore[arg-type]
+    return float(value)

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
+import time
 from pathlib import Path
 
+_LOCK_POLL_S = 0.02
 TEMPORARY_SUFFIX = ".tmp"
 StrPath = str | os.PathLike[str]
 
@@ -143,6 +146,35 @@ def make_folders(path: StrPath, *, fs: FileSystem | None = None) -> None:
     if not folder.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
     fs.fsync_dir(folder.parent)
+
+
+def lock_folder(folder: StrPath, wait_s: float) -> int | None:
+    """Take the advisory lock on a folder itself; the kernel frees it when its holder dies.
+
+    Args:
+        wait_s: how long another holder is waited for.
+
+    Returns:
+        the descriptor that holds it, for the caller to close; None where another process kept it for ``wait_s``.
+
+    Raises:
+        OSError: there is no such folder, or it cannot be opened.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    deadline_s = time.monotonic() + wait_s
+    try:
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return descriptor
+            except BlockingIOError:
+                if time.monotonic() >= deadline_s:
+                    os.close(descriptor)
+                    return None
+            time.sleep(_LOCK_POLL_S)
+    except BaseException:
+        os.close(descriptor)
+        raise
 
 
 def leftovers(path: StrPath) -> list[Path]:

@@ -8,24 +8,29 @@ force before it, so that undo after undo goes back step by step, and nothing but
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import re
 import shlex
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from calibration import strict_json
 from calibration.document import Document, from_text, to_text
-from calibration.durable import TEMPORARY_SUFFIX, FileSystem, StrPath, leftovers, make_folders, write_durably
+from calibration.durable import (
+    TEMPORARY_SUFFIX,
+    FileSystem,
+    StrPath,
+    leftovers,
+    lock_folder,
+    make_folders,
+    write_durably,
+)
 from calibration.errors import CalibrationError
 from calibration.values import Calibration, check_calibration
 
 KEPT = 20
 LOCK_WAIT_S = 10.0  # whoever holds it writes two small files
-_LOCK_POLL_S = 0.02
 _ENTRY_NAME = re.compile(r"(\d{6,})\.json")
 
 
@@ -239,21 +244,14 @@ def _changing(path: Path, fs: FileSystem | None) -> Iterator[_Store]:
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """The advisory lock on the history folder; the kernel frees it when its holder dies."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    descriptor = lock_folder(folder, LOCK_WAIT_S)
+    if descriptor is None:
+        raise CalibrationError(
+            f"another process has been saving in {folder} for {LOCK_WAIT_S:g} s",
+            cause="the console and a terminal calibrate at once, or one of them is stopped",
+            next_step="finish the other calibration, then save again",
+        )
     try:
-        deadline_s = time.monotonic() + LOCK_WAIT_S
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() >= deadline_s:
-                    raise CalibrationError(
-                        f"another process has been saving in {folder} for {LOCK_WAIT_S:g} s",
-                        cause="the console and a terminal calibrate at once, or one of them is stopped",
-                        next_step="finish the other calibration, then save again",
-                    ) from None
-            time.sleep(_LOCK_POLL_S)
         yield
     finally:
         os.close(descriptor)

@@ -1,1 +1,1 @@
-"""What runs on the car: action space, observation, model bundle; the gate and the pilot come with issue 3."""
+"""What runs on the car: model bundle and slots, pilot, gate and guard, cameras, actuators, the console process."""

@@ -39,7 +39,7 @@ from vehicle.frame_log import frame_log_path, read_frames
 from vehicle.gate_clock import figures_ms
 from vehicle.links import request
 from vehicle.models_command import is_armed
-from vehicle.pilot import go_first
+from vehicle.realtime import go_first
 from vehicle.slots import ModelStore
 from vehicle.supervisor import Supervisor
 from vehicle.trace import read_trace
@@ -65,28 +65,6 @@ while os.getppid() == int(sys.argv[2]):
     for _ in range(1_000_000):
         pass
 """
-
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options of ``hotlap bench drive``."""
-    parser.add_argument("--config", type=Path, metavar="car.toml", help="use this car's camera and control rate")
-    parser.add_argument("--model", type=Path, metavar="BUNDLE", help="(default: the active model of this car)")
-    parser.add_argument(
-        "--duration", dest="duration_s", type=_seconds, default=DURATION_S, metavar="15s", help="(default %(default)gs)"
-    )
-
-
-def _seconds(text: str) -> float:
-    """Two seconds to an hour, as ``15``, ``15s`` or ``2m``."""
-    units = {"s": 1.0, "m": 60.0}
-    number, unit = (text[:-1], text[-1]) if text[-1:] in units else (text, "s")
-    try:
-        seconds = float(number) * units[unit]
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a duration (write 15s or 2m)") from None
-    if not 2.0 <= seconds <= 3600.0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not between 2 seconds and an hour")
-    return seconds
 
 
 def bench_drive(args: argparse.Namespace) -> int:

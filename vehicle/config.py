@@ -20,6 +20,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, cast
 
+from calibration import strict_json
 from vehicle.errors import ConfigError
 
 if sys.version_info >= (3, 11):
@@ -111,20 +112,9 @@ def parse_json(text: str | bytes, *, where: str) -> Any:
     Raises:
         ConfigError: naming `where`, and the line for a syntax error.
     """
-
-    def refuse_constant(name: str) -> Any:
-        raise ValueError(f"{name} is not a JSON number")
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        result = dict(pairs)
-        if len(result) != len(pairs):
-            twice = next(key for i, (key, _) in enumerate(pairs) if key in dict(pairs[:i]))
-            raise ValueError(f"the key {twice!r} stands twice in one object")
-        return result
-
     try:
         decoded = text.decode("utf-8-sig") if isinstance(text, bytes) else text
-        return json.loads(decoded, parse_constant=refuse_constant, object_pairs_hook=unique)
+        return strict_json.loads(decoded)
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{where} is not valid JSON: {error}") from error
 

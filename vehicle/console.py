@@ -33,6 +33,7 @@ from vehicle.console_link import ConsoleLink
 from vehicle.links import CONSOLE_FACTS, private_dir, runtime_dir
 from vehicle.mdns import Announcement, host_name
 from vehicle.notify import notify, watchdog_interval_s
+from vehicle.options import console_options
 from vehicle.parent import end_with_parent
 
 WORKERS = 12  # for requests that are answered at once, beside the endless ones
@@ -206,18 +207,6 @@ def _version() -> str:
 # --- the command line
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options of ``hotlap console`` and of ``python -m vehicle.console``."""
-    parser.add_argument("--config", type=Path, metavar="car.toml", help="the car (default: the simulated one)")
-    parser.add_argument("--runtime", type=Path, metavar="DIR", help="folder of the sockets (default: found)")
-    parser.add_argument("--host", default="", metavar="ADDRESS", help="listen there only (default: everywhere)")
-    parser.add_argument("--port", type=int, metavar="N", help="HTTPS (default: 443 where allowed, else 8443)")
-    parser.add_argument("--http-port", type=int, metavar="N", help="redirects to HTTPS; 0: none (default: 80 or 8080)")
-    parser.add_argument("--no-mdns", action="store_true", help="do not announce NAME.local on the network")
-    parser.add_argument("--show-password", action="store_true", help="print the first password, while it is in force")
-    parser.add_argument("--reset-password", action="store_true", help="make and print a new password")
-
-
 def console_command(args: argparse.Namespace) -> int:
     """``hotlap console``: serve, or print a password.
 
@@ -296,7 +285,7 @@ def _greet(process: ConsoleProcess, as_json: bool) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the console; the exit status is at the head of this file."""
     parser = argparse.ArgumentParser(prog="python -m vehicle.console", description="The car's web page and its APIs.")
-    add_options(parser)
+    console_options(parser)
     try:
         return console_command(parser.parse_args(argv))
     except HotlapError as error:

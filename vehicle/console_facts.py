@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from vehicle.drive_log import DriveLogContents, Record, _scan
+from vehicle.drive_log import DriveLogContents, Record, scan
 from vehicle.health import read_health
 
 TAIL_BYTES = 512 * 1024  # of the drive log: some minutes of driving
@@ -111,7 +111,7 @@ def log_lines(path: Path, wanted: int) -> list[str]:
     with contextlib.suppress(OSError), open(path, "rb") as file:
         file.seek(0, os.SEEK_END)
         file.seek(max(0, file.tell() - TAIL_BYTES))
-        _scan(file.read(TAIL_BYTES), path.name, contents)
+        scan(file.read(TAIL_BYTES), path.name, contents)
     lines, told = [], ""
     now_s = time.monotonic()
     for record in contents.records:

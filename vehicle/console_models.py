@@ -63,7 +63,7 @@ class ConsoleModels:
             }
             for model in models
         ]
-        return {"models": rows, **_roles(state)}
+        return {"models": rows, **state.roles()}
 
     def install(self, bundle: Path, name: str, calibration: Calibration | None) -> dict[str, Any]:
         """Verify and take in; one at a time.
@@ -96,7 +96,7 @@ class ConsoleModels:
             state = self._store.rollback()
         except SlotError as error:
             raise _refused(error) from error
-        return {**_roles(state), **self._load()}
+        return {**state.roles(), **self._load()}
 
     def remove(self, sha256: str) -> dict[str, Any]:
         """Delete one.
@@ -121,7 +121,7 @@ class ConsoleModels:
             state = change(sha256)
         except SlotError as error:
             raise _refused(error) from error
-        return {"sha256": sha256, **_roles(state), **(self._load() if load else {})}
+        return {"sha256": sha256, **state.roles(), **(self._load() if load else {})}
 
     def _load(self) -> dict[str, Any]:
         try:
@@ -163,17 +163,6 @@ class ConsoleModels:
             except (OSError, KeyError, ValueError, EOFError, tarfile.TarError):
                 return None
         return self._contracts[sha256]
-
-
-def _roles(state: SlotState) -> dict[str, Any]:
-    trial, notice = state.trial, state.notice
-    return {
-        "current": state.current,
-        "previous": state.previous,
-        "trial": None if trial is None else {"sha256": trial.sha256, "failures": trial.failures},
-        "barred": dict(state.barred),
-        "notice": None if notice is None else {"reason": notice.reason, "sha256": notice.sha256, "what": notice.what},
-    }
 
 
 def _refused(error: SlotError, bundle: Path | None = None) -> CarRefused:

@@ -14,7 +14,7 @@ from typing import Any
 import zmq
 
 from calibration.car_link import CarRefused, Picture
-from vehicle.links import MAX_ANSWER_BYTES, endpoint
+from vehicle.links import MAX_ANSWER_BYTES, endpoint, json_object
 
 STATE_OLD_S = 1.0  # the gate speaks at 10 Hz
 PICTURE_OLD_S = 1.0  # the pilot shows 10 pictures a second
@@ -151,7 +151,7 @@ class Listener:
             while not self._ending.is_set():
                 poller.poll(_POLL_MS)
                 state, preview = _newest(self._states), _newest(self._previews)
-                if state is not None and (found := _object(state[-1])) is not None:
+                if state is not None and (found := json_object(state[-1])) is not None:
                     with self._changed:
                         self._state, self._state_s = found, time.monotonic()
                 if preview is not None and (picture := as_picture(preview)) is not None:
@@ -165,7 +165,7 @@ class Listener:
 
 def as_picture(frames: list[bytes]) -> Picture | None:
     """A message of pilot.preview; None where it is none."""
-    header = _object(frames[0]) if len(frames) == 2 else None
+    header = json_object(frames[0]) if len(frames) == 2 else None
     if header is None:
         return None
     seq, height, width = (header.get(key) for key in ("seq", "height", "width"))
@@ -197,14 +197,7 @@ def _newest(socket: zmq.Socket[bytes]) -> list[bytes] | None:
     return found
 
 
-def _object(text: bytes) -> dict[str, Any] | None:
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    return found if isinstance(found, dict) else None
-
-
 def _number(value: object) -> float | None:
-    good = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    return float(value) if good else None  # type: ignore[arg-type]
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        return None
+    return float(value)

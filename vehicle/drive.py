@@ -20,6 +20,7 @@ from vehicle.bundle import read_bundle
 from vehicle.car_config import CarConfig, load_car_config
 from vehicle.client import emit
 from vehicle.config import to_toml
+from vehicle.contract import Contract
 from vehicle.errors import GateError, VehicleError
 from vehicle.links import console_url, endpoint, request, runtime_dir
 from vehicle.models_command import is_armed
@@ -99,8 +100,9 @@ def drive(args: argparse.Namespace) -> int:
 
 def _drive(args: argparse.Namespace, config: CarConfig, runtime: Path, deafen: Callable[[], None]) -> int:
     store = ModelStore(config.state_path() / "models", is_armed=is_armed)
+    contract = _contract(args.model, store) if config.simulated else None
     if config.simulated:
-        config = _simulated(config, args.model, store)
+        config = _simulated(config, contract)
     if args.model is not None:
         installed = install_bundle(store, args.model, config, _calibration(config))
         store.activate(installed.sha256)
@@ -115,8 +117,8 @@ def _drive(args: argparse.Namespace, config: CarConfig, runtime: Path, deafen: C
     facts: WorldFacts | None = None
     result: dict[str, Any] = {}
     try:
-        if config.simulated:
-            arguments = _world_arguments(args, config, active.bundle_path, runtime)
+        if contract is not None:
+            arguments = _world_arguments(args, config, contract, runtime)
             _say(f"starting the simulated car on {arguments[1]}")
             parts.start_world(arguments)
             facts = WorldFacts(runtime)
@@ -182,16 +184,24 @@ def _calibration(config: CarConfig) -> Calibration | None:
     return load_calibration(path) if path.exists() else None
 
 
-def _simulated(config: CarConfig, model: Path | None, store: ModelStore) -> CarConfig:
+def _contract(model: Path | None, store: ModelStore) -> Contract | None:
+    """What the model that will drive says of itself; None where there is none."""
+    if model is None:
+        active = store.active()
+        if active is None:
+            return None
+        model = active.bundle_path
+    return read_bundle(model, replay_golden=False).contract
+
+
+def _simulated(config: CarConfig, contract: Contract | None) -> CarConfig:
     """The simulated car as the model expects it: it comes calibrated, which no real car does, and with its camera."""
     if not config.calibration_path().exists():
         config.calibration_path().parent.mkdir(parents=True, exist_ok=True)
         save_calibration(config.calibration_path(), default_sim_calibration())
-    active = store.active()
-    source = model if model is not None else active.bundle_path if active is not None else None
-    if source is None:
+    if contract is None:
         return config
-    wanted = read_bundle(source, replay_golden=False).contract.camera
+    wanted = contract.camera
     camera = dataclasses.replace(
         config.camera, horizontal_fov_deg=wanted.horizontal_fov_deg, pitch_down_deg=wanted.pitch_down_deg,
         height_m=wanted.height_m, forward_m=wanted.forward_m, rate_hz=wanted.frame_rate_hz,
@@ -199,9 +209,9 @@ def _simulated(config: CarConfig, model: Path | None, store: ModelStore) -> CarC
     return dataclasses.replace(config, camera=camera)
 
 
-def _world_arguments(args: argparse.Namespace, config: CarConfig, bundle: Path, runtime: Path) -> list[str]:
+def _world_arguments(args: argparse.Namespace, config: CarConfig, contract: Contract, runtime: Path) -> list[str]:
     """What the world process is started with: the track that the model was trained on, unless another is asked for."""
-    trained = read_bundle(bundle, replay_golden=False).contract.trained_on.get("tracks")
+    trained = contract.trained_on.get("tracks")
     name = trained[0] if isinstance(trained, list) and trained and isinstance(trained[0], str) else ""
     known = (Path(__file__).parents[1] / "sim" / "tracks" / f"{name}.npy").is_file() if name else False
     spec = runtime / "world.toml"

@@ -218,11 +218,12 @@ def read_drive_log(path: Path) -> DriveLogContents:
             data = file.read_bytes()
         except OSError as error:
             raise ConfigError(f"the drive log {file} cannot be read: {error.strerror or error}") from error
-        _scan(data, str(file), contents)
+        scan(data, str(file), contents)
     return contents
 
 
-def _scan(data: bytes, file: str, contents: DriveLogContents) -> None:
+def scan(data: bytes, file: str, contents: DriveLogContents) -> None:
+    """Add what ``data``, any stretch of a log, holds to ``contents``: records, and where it is damaged."""
     at = 0
     while at < len(data):
         found = _record_at(data, at)

@@ -21,8 +21,7 @@ from vehicle.policy import (
     ORT_ERRORS,
     OUTPUT_TOLERANCE,
     PolicyOutputError,
-    check_graph,
-    open_session,
+    open_policy,
     range_excess,
 )
 
@@ -43,14 +42,7 @@ class FastPolicy:
     """
 
     def __init__(self, source: Bundle | bytes, action_space: ActionSpace | None = None) -> None:
-        if isinstance(source, bytes):
-            if action_space is None:
-                raise TypeError("FastPolicy needs an action space beside the bytes of a graph")
-            model, self.action_space = source, action_space
-        else:
-            model, self.action_space = source.onnx_model, source.action_space
-        self._session = open_session(model)
-        check_graph(self._session, self.action_space)
+        self._session, self.action_space = open_policy(source, action_space)
         space = self.action_space
         if isinstance(space, DiscreteActionSpace):
             self._table = [(float(steering), float(speed)) for steering, speed in space.table()]

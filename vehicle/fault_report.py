@@ -20,15 +20,6 @@ MARK = "<!-- hotlap bench faults --markdown writes what follows -->"
 _HEADINGS = ("component", "fault", "limit, ms", "neutral after, ms", "note")
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options of ``hotlap bench faults``."""
-    parser.add_argument("--only", metavar="WORDS", default="", help="only cases whose name contains this")
-    parser.add_argument("--markdown", type=Path, metavar="FILE.md", help="write the table below the mark in this file")
-    parser.add_argument(
-        "--json", action="store_true", default=argparse.SUPPRESS, help="print exactly one JSON object on stdout"
-    )
-
-
 def faults(args: argparse.Namespace) -> int:
     """Run ``hotlap bench faults``.
 

@@ -27,19 +27,6 @@ VERDICT_TIMEOUT_S = 150.0  # the car gives up by itself after 60 s, and may be s
 PASSWORD = "HOTLAP_PASSWORD"
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options of ``hotlap flash``, but for --json."""
-    parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="bundle.tar.gz of a run")
-    parser.add_argument("--car", required=True, metavar="URL", help="hotlap.local, 192.168.1.7:8443, https://...")
-    parser.add_argument("--activate", action="store_true", help="and have the car drive with it from now on")
-    parser.add_argument(
-        "--name", default="", metavar="TEXT", help="what the car shall call it (default: the file's name)"
-    )
-    parser.add_argument("--password-file", type=Path, metavar="FILE", help=f"default: ${PASSWORD}, or it is asked for")
-    parser.add_argument("--trust-new", action="store_true", help="take the car's changed certificate for its new one")
-    parser.add_argument("--insecure", action="store_true", help="do not look at the certificate at all")
-
-
 def flash(args: argparse.Namespace) -> int:
     """Run ``hotlap flash``; the exit status is at the head of this file.
 

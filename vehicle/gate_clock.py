@@ -10,16 +10,19 @@ RING = 3000  # ticks: the last minute at 50 Hz
 LATE_S = 0.005  # a tick that begins this long after its deadline is counted as late
 
 
-def figures_ms(values_s: Iterable[float]) -> dict[str, float] | None:
-    """``{"p50", "p99", "max"}`` in milliseconds (nearest rank), or None of nothing."""
-    ordered = sorted(values_s)
+def ranks(values: Iterable[float]) -> dict[str, float] | None:
+    """``{"p50", "p99", "max"}``: each the value that occurred at that rank or the next above; None of nothing."""
+    ordered = sorted(values)
     if not ordered:
         return None
+    shares = {"p50": 0.50, "p99": 0.99, "max": 1.0}
+    return {name: ordered[math.ceil(share * len(ordered)) - 1] for name, share in shares.items()}
 
-    def rank(share: float) -> float:
-        return round(1e3 * ordered[math.ceil(share * len(ordered)) - 1], 3)
 
-    return {"p50": rank(0.50), "p99": rank(0.99), "max": rank(1.0)}
+def figures_ms(values_s: Iterable[float]) -> dict[str, float] | None:
+    """`ranks` of seconds, in milliseconds."""
+    found = ranks(values_s)
+    return None if found is None else {name: round(1e3 * value, 3) for name, value in found.items()}
 
 
 class TickClock:

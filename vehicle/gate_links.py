@@ -9,8 +9,7 @@ from typing import Any
 
 import zmq
 
-from vehicle.errors import ConfigError
-from vehicle.links import endpoint
+from vehicle.links import bind_socket
 
 MAX_BYTES = 65536  # of a message; whoever sends more is disconnected
 _INTENTS = 64  # that may wait; with one reader at 50 Hz more than a few only wait while the gate is stopped
@@ -46,20 +45,12 @@ class GateLinks:
         self._poller.register(self._intents, zmq.POLLIN)
 
     def _bind(self, kind: int, runtime: Path, name: str) -> zmq.Socket[bytes]:
-        address = endpoint(runtime, name)
         link = self._context.socket(kind)
         link.setsockopt(zmq.LINGER, 0)
         link.setsockopt(zmq.MAXMSGSIZE, MAX_BYTES)
         link.setsockopt(zmq.RCVHWM, _INTENTS)
         link.setsockopt(zmq.SNDHWM, _INTENTS if kind == zmq.ROUTER else _STATES)
-        try:
-            link.bind(address)
-        except zmq.ZMQError as error:
-            raise ConfigError(
-                f"{address} cannot be bound: {error}",
-                cause="the runtime folder does not exist, or this user may not write there",
-                next_step=f"ls -ld {runtime}",
-            ) from error
+        bind_socket(link, runtime, name)
         return link
 
     def watch(self, fd: int) -> None:

@@ -150,6 +150,32 @@ def request(runtime: Path, socket: str, message: Mapping[str, Any], timeout_s: f
     return found
 
 
+def json_object(data: bytes) -> dict[str, Any] | None:
+    """A JSON object that came over a socket, or None for anything else."""
+    try:
+        found = json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def bind_socket(socket: zmq.Socket[bytes], runtime: Path, name: str) -> None:
+    """Bind a socket to its place in the runtime folder.
+
+    Raises:
+        ConfigError: the path is too long, or the folder is missing or not ours to write to.
+    """
+    address = endpoint(runtime, name)
+    try:
+        socket.bind(address)
+    except zmq.ZMQError as error:
+        raise ConfigError(
+            f"{address} cannot be bound: {error}",
+            cause="the runtime folder does not exist, or this user may not write there",
+            next_step=f"ls -ld {runtime}",
+        ) from error
+
+
 def _no_answer(runtime: Path, socket: str, timeout_s: float) -> GateError:
     path, name = runtime / socket, socket.partition(".")[0]
     if not path.exists():

@@ -11,7 +11,6 @@ from vehicle.client import emit
 from vehicle.errors import GateError
 from vehicle.links import request, runtime_dir
 from vehicle.slot_install import install_bundle
-from vehicle.slot_state import SlotState
 from vehicle.slots import InstalledModel, ModelStore
 
 SHOWN_SHA_CHARACTERS = 12
@@ -36,7 +35,7 @@ def models(args: argparse.Namespace) -> int:
         return 0
     if action == "rollback":
         state = store.rollback()
-        emit(as_json, _roles(state), f"back to model {_short(state.current)}; it drives from the next start on")
+        emit(as_json, state.roles(), f"back to model {_short(state.current)}; it drives from the next start on")
         return 0
     sha256 = store.find(args.sha256)
     if action == "activate":
@@ -48,7 +47,7 @@ def models(args: argparse.Namespace) -> int:
         state, text = store.remove(sha256), f"model {_short(sha256)} is gone"
     else:
         state, text = store.allow(sha256), f"model {_short(sha256)} is allowed; hotlap models activate it to try again"
-    emit(as_json, {"sha256": sha256, **_roles(state)}, text)
+    emit(as_json, {"sha256": sha256, **state.roles()}, text)
     return 0
 
 
@@ -75,7 +74,7 @@ def _install(args: argparse.Namespace, store: ModelStore, car: CarConfig, as_jso
         text += "\nit drives from the next start on" + (", on trial" if state.trial else "")
     else:
         text += f"\nnext: hotlap models activate {_short(done.sha256)}"
-    emit(as_json, {"sha256": done.sha256, "new": done.new, "report": done.report, **_roles(state)}, text)
+    emit(as_json, {"sha256": done.sha256, "new": done.new, "report": done.report, **state.roles()}, text)
     return 0
 
 
@@ -83,19 +82,8 @@ def _short(sha256: str | None) -> str:
     return (sha256 or "none")[:SHOWN_SHA_CHARACTERS]
 
 
-def _roles(state: SlotState) -> dict[str, Any]:
-    trial, notice = state.trial, state.notice
-    return {
-        "current": state.current,
-        "previous": state.previous,
-        "trial": None if trial is None else {"sha256": trial.sha256, "failures": trial.failures},
-        "barred": dict(state.barred),
-        "notice": None if notice is None else {"reason": notice.reason, "sha256": notice.sha256, "what": notice.what},
-    }
-
-
 def _listing(store: ModelStore) -> dict[str, Any]:
-    return {"models": [{**vars(model)} for model in store.list()], **_roles(store.state())}
+    return {"models": [{**vars(model)} for model in store.list()], **store.state().roles()}
 
 
 def _table(store: ModelStore) -> str:

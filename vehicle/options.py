@@ -66,3 +66,31 @@ def flash_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--trust-new", action="store_true", help="take the car's changed certificate for its new one")
     parser.add_argument("--insecure", action="store_true", help="do not look at the certificate at all")
+
+
+def bench_drive_options(parser: argparse.ArgumentParser) -> None:
+    """The options of ``hotlap bench drive``."""
+    parser.add_argument("--config", type=Path, metavar="car.toml", help="use this car's camera and control rate")
+    parser.add_argument("--model", type=Path, metavar="BUNDLE", help="(default: the active model of this car)")
+    parser.add_argument(
+        "--duration", dest="duration_s", type=_seconds, default=15.0, metavar="15s", help="(default %(default)gs)"
+    )
+
+
+def bench_faults_options(parser: argparse.ArgumentParser) -> None:
+    """The options of ``hotlap bench faults``."""
+    parser.add_argument("--only", metavar="WORDS", default="", help="only cases whose name contains this")
+    parser.add_argument("--markdown", type=Path, metavar="FILE.md", help="write the table below the mark in this file")
+
+
+def _seconds(text: str) -> float:
+    """Two seconds to an hour, as ``15``, ``15s``, ``2m`` or ``1h``."""
+    units = {"s": 1.0, "m": 60.0, "h": 3600.0}
+    number, unit = (text[:-1], text[-1]) if text[-1:] in units else (text, "s")
+    try:
+        seconds = float(number) * units[unit]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a duration (write 15s or 2m)") from None
+    if not 2.0 <= seconds <= 3600.0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not between 2 seconds and an hour")
+    return seconds

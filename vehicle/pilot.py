@@ -7,7 +7,6 @@ the camera, which the grabber's thread does. Sockets: ``vehicle.pilot_links``; d
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import signal
 import sys
@@ -37,7 +36,7 @@ from vehicle.parent import end_with_parent
 from vehicle.pilot_core import MAX_FRAME_AGE_S, Model, PilotCore, Proof, Schedule
 from vehicle.pilot_links import PilotLinks
 from vehicle.pilot_model import FileModel, ModelSource, StoredModel
-from vehicle.realtime import PRIORITY
+from vehicle.realtime import go_first
 
 _REOPEN_S = 1.0  # a camera that is gone is tried again this often
 _ANNOUNCE_S = 0.5
@@ -352,16 +351,6 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     assert isinstance(args, argparse.Namespace)
     return args
-
-
-def go_first() -> None:
-    """Before ordinary programs, where the system lets us: otherwise a picture waits for their time slices.
-
-    Behind the gate, which must come to its turn whatever the pilot does. The threads of this process inherit it. Not
-    with a nice value: that only counts among the processes of one session (the kernel's autogroups), or of one service.
-    """
-    with contextlib.suppress(OSError):
-        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(PRIORITY // 2))
 
 
 def _leave(status: int) -> None:

@@ -6,7 +6,6 @@ gives no intent and a named fault. Nothing is ever repeated: the gate sees the s
 
 from __future__ import annotations
 
-import math
 from collections import Counter, deque
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 from vehicle.cameras.base import Frame
 from vehicle.cameras.faults import fault_name
 from vehicle.errors import CameraError, HotlapError
+from vehicle.gate_clock import ranks
 from vehicle.messages import PILOT, Alive, Intent
 from vehicle.policy import PolicyOutputError
 
@@ -92,12 +92,10 @@ class Figures:
 
     def summary(self) -> dict[str, float | None]:
         """Median, 99th percentile (the nearest that occurred, upwards) and greatest, in milliseconds; None at first."""
-        if not self._values:
+        found = ranks(self._values)
+        if found is None:
             return {"p50": None, "p99": None, "max": None}
-        ordered = sorted(self._values)
-        rank = {name: max(0, math.ceil(share * len(ordered)) - 1) for name, share in (("p50", 0.5), ("p99", 0.99))}
-        rank["max"] = len(ordered) - 1
-        return {name: round(ordered[i], 4) for name, i in rank.items()}
+        return {name: round(value, 4) for name, value in found.items()}
 
 
 class PilotCore:

@@ -10,8 +10,7 @@ from typing import Any
 
 import zmq
 
-from vehicle.errors import VehicleError
-from vehicle.links import endpoint
+from vehicle.links import bind_socket, endpoint, json_object
 from vehicle.observation import HEIGHT, WIDTH
 
 GATE_SILENT_S = 1.0  # the gate speaks at 10 Hz; what it said longer ago than this is not known any more
@@ -51,7 +50,6 @@ class PilotLinks:
             raise
 
     def _open(self, kind: int, runtime: Path, name: str, *, bind: bool, hwm: int) -> zmq.Socket[bytes]:
-        address = endpoint(runtime, name)
         opened = self._context.socket(kind)
         opened.setsockopt(zmq.LINGER, 0)
         opened.setsockopt(zmq.SNDHWM, hwm)
@@ -61,17 +59,10 @@ class PilotLinks:
             opened.setsockopt(zmq.IMMEDIATE, 1)  # without a gate, sending fails at once instead of queueing
             opened.setsockopt(zmq.SNDBUF, _KERNEL_BYTES)
         if bind:
-            try:
-                opened.bind(address)
-            except zmq.ZMQError as error:
-                raise VehicleError(
-                    f"{address} cannot be bound: {error}",
-                    cause="the runtime folder is not there, or may not be written by this user",
-                    next_step=f"ls -ld {runtime}",
-                ) from error
+            bind_socket(opened, runtime, name)
         else:
             opened.setsockopt(zmq.RECONNECT_IVL, _RECONNECT_MS)
-            opened.connect(address)
+            opened.connect(endpoint(runtime, name))
         return opened
 
     def send(self, message: bytes) -> bool:
@@ -90,11 +81,11 @@ class PilotLinks:
         with contextlib.suppress(zmq.Again):
             while True:
                 state = self._state.recv_multipart(zmq.NOBLOCK)[-1]
-        if state is not None and (found := _object(state)) is not None:
+        if state is not None and (found := json_object(state)) is not None:
             self._gate, self._gate_s = found, now_s
         with contextlib.suppress(zmq.Again):
             while True:
-                answer = _object(self._ask.recv_multipart(zmq.NOBLOCK)[-1]) or {}
+                answer = json_object(self._ask.recv_multipart(zmq.NOBLOCK)[-1]) or {}
                 self.refusal = "" if answer.get("ok") else str(answer.get("what", "an answer that is none"))
 
     def gate(self, now_s: float) -> dict[str, Any] | None:
@@ -114,7 +105,7 @@ class PilotLinks:
         with contextlib.suppress(zmq.Again):
             for _ in range(_REQUESTS_AT_ONCE):
                 *envelope, text = self._requests.recv_multipart(zmq.NOBLOCK)
-                yield envelope, _object(text)
+                yield envelope, json_object(text)
 
     def answer(self, envelope: list[bytes], answer: dict[str, Any]) -> None:
         """Answer a request; one who has gone away meanwhile gets none."""
@@ -130,11 +121,3 @@ class PilotLinks:
     def close(self) -> None:
         """Close the sockets. May be called twice."""
         self._context.destroy(linger=0)
-
-
-def _object(text: bytes) -> dict[str, Any] | None:
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    return found if isinstance(found, dict) else None

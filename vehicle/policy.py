@@ -122,6 +122,25 @@ def _described(nodes: list[Any]) -> str:
     return ", ".join(f"{n.type} {list(n.shape)}" for n in nodes) or "nothing"
 
 
+def open_policy(
+    source: Bundle | bytes, action_space: ActionSpace | None
+) -> tuple[ort.InferenceSession, ActionSpace]:
+    """The checked session and the action space of a bundle, or of a graph's bytes and the action space beside them.
+
+    Raises:
+        BundleError: the graph cannot be loaded or does not fit the action space.
+    """
+    if isinstance(source, bytes):
+        if action_space is None:
+            raise TypeError("a policy needs an action space beside the bytes of a graph")
+        model = source
+    else:
+        model, action_space = source.onnx_model, source.action_space
+    session = open_session(model)
+    check_graph(session, action_space)
+    return session, action_space
+
+
 class OnnxPolicy:
     """A policy ready to drive.
 
@@ -133,14 +152,7 @@ class OnnxPolicy:
     """
 
     def __init__(self, source: Bundle | bytes, action_space: ActionSpace | None = None) -> None:
-        if isinstance(source, bytes):
-            if action_space is None:
-                raise TypeError("OnnxPolicy needs an action space beside the bytes of a graph")
-            model, self.action_space = source, action_space
-        else:
-            model, self.action_space = source.onnx_model, source.action_space
-        self._session = open_session(model)
-        check_graph(self._session, self.action_space)
+        self._session, self.action_space = open_policy(source, action_space)
 
     def __call__(self, frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Frames, uint8 (n, 120, 160, 1), to the graph's output, float32.

@@ -19,8 +19,24 @@ def raise_priority() -> bool:
         whether the system allowed it (systemd: ``LimitRTPRIO=``; the kernel leaves 5 % of the time to others anyway).
     """
     sys.setswitchinterval(SWITCH_S)
+    return _scheduler(os.SCHED_FIFO, PRIORITY)
+
+
+def go_first() -> bool:
+    """SCHED_RR for the pilot, behind the gate, which must come to its turn whatever the pilot does.
+
+    Otherwise a picture waits for the time slices of ordinary programs. Not with a nice value: that only counts among
+    the processes of one session (the kernel's autogroups), or of one service. Threads started later inherit it.
+
+    Returns:
+        whether the system allowed it.
+    """
+    return _scheduler(os.SCHED_RR, PRIORITY // 2)
+
+
+def _scheduler(policy: int, priority: int) -> bool:
     try:
-        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(PRIORITY))
+        os.sched_setscheduler(0, policy, os.sched_param(priority))
     except OSError:
         return False
     return True

@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import json
 import os
 import stat
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from calibration.durable import FileSystem, leftovers, make_folders, write_durably
+from calibration.durable import FileSystem, leftovers, lock_folder, make_folders, write_durably
 from vehicle.config import parse_json
 from vehicle.errors import ConfigError, SlotError
 from vehicle.slot_state import BUSY, STORAGE, is_sha256
@@ -27,7 +25,6 @@ STATE_NAME = "slots.json"
 INCOMING_NAME = "incoming"
 BUNDLE_NAME = "bundle.tar.gz"
 REPORT_NAME = "report.json"
-_LOCK_POLL_S = 0.02
 _CHUNK_BYTES = 2**20
 
 
@@ -88,18 +85,11 @@ class SlotFiles:
         Raises:
             SlotError: ``busy``: another process held it for ``wait_s``.
         """
-        descriptor = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY)
+        descriptor = lock_folder(self.root, wait_s)
+        if descriptor is None:
+            what = f"another process has been changing {self.root} for {wait_s:g} s"
+            raise SlotError(BUSY, what, next_step="wait for the other hotlap command")
         try:
-            deadline_s = time.monotonic() + wait_s
-            while True:
-                try:
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if time.monotonic() >= deadline_s:
-                        what = f"another process has been changing {self.root} for {wait_s:g} s"
-                        raise SlotError(BUSY, what, next_step="wait for the other hotlap command") from None
-                time.sleep(_LOCK_POLL_S)
             yield
         finally:
             os.close(descriptor)

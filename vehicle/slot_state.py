@@ -13,6 +13,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from vehicle.config import check, from_mapping, parse_json, ranged
 from vehicle.errors import ConfigError, SlotError
@@ -125,6 +126,19 @@ class SlotState:
     def driving(self) -> str | None:
         """The model that the next drive takes: the one on trial, else the current one."""
         return self.trial.sha256 if self.trial else self.current
+
+    def roles(self) -> dict[str, Any]:
+        """Who is what, as `hotlap models --json` and the console tell it."""
+        trial, notice = self.trial, self.notice
+        return {
+            "current": self.current,
+            "previous": self.previous,
+            "trial": None if trial is None else {"sha256": trial.sha256, "failures": trial.failures},
+            "barred": dict(self.barred),
+            "notice": None
+            if notice is None
+            else {"reason": notice.reason, "sha256": notice.sha256, "what": notice.what},
+        }
 
     def to_json(self) -> str:
         """The text of ``slots.json``."""

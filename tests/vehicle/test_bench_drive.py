@@ -20,7 +20,6 @@ import pytest
 from tests.vehicle.pilot_rig import make_bundle, noise
 from vehicle import bench_drive as module
 from vehicle.bench_drive import (
-    add_options,
     bench_car,
     bench_drive,
     busy_core,
@@ -34,6 +33,7 @@ from vehicle.cameras.faults import FrameJudge
 from vehicle.car_config import ActuatorConfig, CameraConfig, CarConfig, DriveConfig
 from vehicle.drive_log import Record, encode_record
 from vehicle.errors import VehicleError
+from vehicle.options import bench_drive_options
 
 pytestmark = pytest.mark.slow  # real processes in real time
 
@@ -42,7 +42,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def parsed(*words: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser(exit_on_error=False)
-    add_options(parser)
+    bench_drive_options(parser)
     return parser.parse_args(words, argparse.Namespace(json=True))
 
 

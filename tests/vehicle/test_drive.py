@@ -180,16 +180,16 @@ def test_a_simulated_car_comes_calibrated_and_keeps_what_it_has(tmp_path: Path) 
     config = CarConfig(state_dir=str(tmp_path / "state"))
     store = ModelStore(config.state_path() / "models")
     assert drive._calibration(config) is None
-    assert drive._simulated(config, None, store) == config  # no model, no wishes
+    assert drive._simulated(config, drive._contract(None, store)) == config  # no model, no wishes
     assert load_calibration(config.calibration_path()) == default_sim_calibration()
     save_calibration(config.calibration_path(), Calibration())
-    drive._simulated(config, None, store)
+    drive._simulated(config, drive._contract(None, store))
     assert load_calibration(config.calibration_path()) == Calibration() == drive._calibration(config)
 
 
 def test_a_simulated_car_has_the_camera_of_its_model(tmp_path: Path, bundle: Path) -> None:
     config = CarConfig(state_dir=str(tmp_path), camera=CameraConfig(pitch_down_deg=40.0, height_m=0.5, rate_hz=60.0))
-    camera = drive._simulated(config, bundle, ModelStore(tmp_path / "models")).camera
+    camera = drive._simulated(config, drive._contract(bundle, ModelStore(tmp_path / "models"))).camera
     usual = CameraConfig()
     assert (camera.pitch_down_deg, camera.height_m, camera.rate_hz) == (
         usual.pitch_down_deg, usual.height_m, usual.rate_hz,
@@ -209,12 +209,11 @@ def test_a_simulated_car_has_the_camera_of_its_model(tmp_path: Path, bundle: Pat
     ],
 )
 def test_the_track_is_the_one_of_the_training(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, track: str | None, trained_on: object, expected: str
+    tmp_path: Path, track: str | None, trained_on: object, expected: str
 ) -> None:
-    contract = argparse.Namespace(trained_on={} if trained_on is None else {"tracks": trained_on})
-    monkeypatch.setattr(drive, "read_bundle", lambda path, **more: argparse.Namespace(contract=contract))
+    contract: Any = argparse.Namespace(trained_on={} if trained_on is None else {"tracks": trained_on})
     args = argparse.Namespace(**{**vars(NO_ARGUMENTS), "track": track})
-    words = drive._world_arguments(args, CarConfig(), tmp_path / "b.tar.gz", tmp_path)
+    words = drive._world_arguments(args, CarConfig(), contract, tmp_path)
     given = dict(zip(words[::2], words[1::2], strict=True))
     assert given == {"--track": expected, "--seed": "3", "--look": "nominal", "--car": str(tmp_path / "world.toml")}
     camera, wanted = load_car(tmp_path / "world.toml").camera, CarConfig().camera

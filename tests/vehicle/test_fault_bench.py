@@ -13,8 +13,9 @@ from vehicle import fault_bench
 from vehicle.errors import ConfigError
 from vehicle.fault_bench import Case, Group, Result, judge, latest_ms, run_group
 from vehicle.fault_cases import CASES
-from vehicle.fault_report import MARK, add_options, faults, markdown, summary
+from vehicle.fault_report import MARK, faults, markdown, summary
 from vehicle.fault_rigs import Setup
+from vehicle.options import bench_faults_options
 from vehicle.trace import TraceRow
 
 NEUTRAL_US, CENTER_US, DRIVE_US, LEFT_US = 1446.0, 1450.0, 1400.0, 1550.0
@@ -162,7 +163,8 @@ def test_the_table_is_by_component() -> None:
 
 def options(*words: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
-    add_options(parser)
+    bench_faults_options(parser)
+    parser.add_argument("--json", action="store_true", default=argparse.SUPPRESS)  # of the front door
     return parser.parse_args(words)
 
 

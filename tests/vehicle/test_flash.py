@@ -24,6 +24,7 @@ from vehicle import flash, flash_client
 from vehicle.bundle import BundleError
 from vehicle.errors import VehicleError
 from vehicle.flash_client import CarDistrusted, CarUnreachable, Pins, parse_car
+from vehicle.options import flash_options
 
 pytestmark = pytest.mark.slow  # real processes in real time
 
@@ -52,7 +53,7 @@ def run(car: ConsoleCar, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run
 
     def flash_it(path: Path, *words: str, to: str = "") -> int:
         parser = argparse.ArgumentParser()
-        flash.add_options(parser)
+        flash_options(parser)
         parser.add_argument("--json", action="store_true")
         return flash.flash(parser.parse_args([str(path), "--car", to or car.address, *words]))
 

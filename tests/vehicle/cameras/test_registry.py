@@ -47,7 +47,7 @@ def with_entry(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
 def test_every_camera_of_the_configuration_is_built_in_and_can_be_loaded() -> None:
     assert sorted(BUILT_IN) == sorted(CAMERAS)
     for kind in CAMERAS:
-        assert callable(registry._factory(kind)), kind
+        assert callable(registry._BACKENDS.find(kind)), kind
 
 
 def test_a_camera_is_opened_by_its_kind(tmp_path: Path) -> None:
