@@ -58,7 +58,7 @@ def test_shows_moving_pictures_figures_and_the_action(page: Page) -> None:
 
 def test_starts_and_ends_driving(page: Page) -> None:
     page.go("/")
-    assert page.text("ready") == "Ready to drive."
+    page.wait(lambda: page.text("ready") == "Ready to drive.", "model and pilot are known")
     page.press("start")
     page.mode("autonomous")
     page.wait(lambda: page.backend.moved(), "it moves")

@@ -101,16 +101,17 @@ def test_every_limit_is_judged(changes: dict[str, Any], words: str) -> None:
 
 
 def test_the_busy_process_keeps_one_core_busy_and_is_gone_afterwards() -> None:
+    before = psutil.Process().children()  # a browser that other tests share may be among them
     with busy_core() as cpu:
-        (child,) = psutil.Process().children()
+        (child,) = (child for child in psutil.Process().children() if child not in before)
         assert cpu == max(os.sched_getaffinity(0))
         deadline_s = time.monotonic() + 5.0
         while child.cpu_affinity() != [cpu] and time.monotonic() < deadline_s:
             time.sleep(0.01)
         assert child.cpu_affinity() == [cpu]
-        before_s = child.cpu_times().user
+        used_s = child.cpu_times().user
         time.sleep(0.5)
-        assert child.cpu_times().user - before_s > 0.05, "it works, also where the core is shared with others"
+        assert child.cpu_times().user - used_s > 0.05, "it works, also where the core is shared with others"
     assert not child.is_running()
 
 
