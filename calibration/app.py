@@ -19,11 +19,14 @@ from calibration.deepracer_api import CHANGING_GETS, DRIVER, deepracer
 from calibration.deepracer_driver import DeepRacerDriver
 from calibration.errors import HotlapError
 from calibration.pages import OPEN, TOKEN_COOKIE, pages, refuse_stranger
-from calibration.security import SAFE_METHODS, add_headers, check_csrf, csrf_token
+from calibration.security import SAFE_METHODS, add_headers, check_csrf, check_site, csrf_token
 
 __all__ = ["ConsoleSettings", "create_app"]
 
 _LOG = logging.getLogger("hotlap.console")
+# An emergency stop needs no session: one that has expired must not be what keeps a car moving. It needs no token
+# either, and is not rationed. All that a stranger on the same Wi-Fi gains is a car that stands.
+STOPS = ("api.stop", "deepracer.emergency_stop")
 
 
 class ConsoleRequest(Request):
@@ -76,10 +79,16 @@ def create_app(link: CarLink, settings: ConsoleSettings) -> Flask:
 
 
 def _guard() -> AnyResponse | None:
-    """Before every view: a session, and a CSRF token for every change. Nothing of the body is read before that."""
+    """Before every view: a session, and a CSRF token for every change; neither for an emergency stop.
+
+    Nothing of the body is read before that.
+    """
     if request.headers.get("Transfer-Encoding"):
         raise CarRefused("length_required", "send a Content-Length, not a Transfer-Encoding")
     if request.endpoint in OPEN:
+        return None
+    if request.endpoint in STOPS and request.method not in SAFE_METHODS:
+        check_site(request)
         return None
     found = console().sessions.find(request.cookies.get(TOKEN_COOKIE))
     if found is None:

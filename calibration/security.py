@@ -48,11 +48,8 @@ def csrf_token() -> str:
     return token
 
 
-def check_csrf(request: Request, field: str | None = None) -> None:
-    """Refuse what another site makes a browser send.
-
-    Args:
-        field: the token where a form carries it instead of the header.
+def check_site(request: Request) -> None:
+    """Refuse what a page of another site makes a browser send. Programs send neither of these headers.
 
     Raises:
         CarRefused: reason "csrf".
@@ -65,6 +62,18 @@ def check_csrf(request: Request, field: str | None = None) -> None:
         # DeepRacer's clients send one with a slash at its end.
         if not same_origin(origin, request):
             raise _csrf(f"it comes from {origin[:80]!r}")
+
+
+def check_csrf(request: Request, field: str | None = None) -> None:
+    """Refuse a change without this session's token, or of another site.
+
+    Args:
+        field: the token where a form carries it instead of the header.
+
+    Raises:
+        CarRefused: reason "csrf".
+    """
+    check_site(request)
     expected, given = session.get("csrf"), request.headers.get(CSRF_HEADER, field)
     if not isinstance(expected, str) or given is None:
         raise _csrf(f"the header {CSRF_HEADER} or the session cookie is missing")

@@ -12,6 +12,7 @@ from flask import Flask
 from tests.calibration.console_rig import CAR, Browser, FakeCar, reason, shared
 
 PAGES = ("/", "/home", "/models", "/calibrate", "/health", "/settings")
+STOPS = ("/api/v1/stop", "/api/emergency_stop")
 OPEN = ("/", "/home", "/login", "/auth", "/logout", "/redirect_login")
 
 
@@ -30,13 +31,13 @@ def rules(app: Flask) -> list[tuple[str, str]]:
     return found
 
 
-def test_without_a_session_everything_but_the_login_is_closed(app: Flask, car: FakeCar) -> None:
+def test_without_a_session_everything_but_the_login_and_the_stop_is_closed(app: Flask, car: FakeCar) -> None:
     browser = Browser(app)
     browser.read_token()
     car.asked.clear()
     checked = 0
     for method, path in rules(app):
-        if path in OPEN or path.startswith("/static/"):
+        if path in OPEN + STOPS or path.startswith("/static/"):
             continue
         answer = browser.ask(method, path, json={} if method != "GET" else None)
         if path in PAGES:
@@ -54,13 +55,46 @@ def test_without_its_token_no_change_is_made(app: Flask, car: FakeCar, browser: 
     checked = 0
     for method, path in rules(app):
         changes = method != "GET" or path == "/api/set_calibration_mode"
-        if not changes or path in OPEN:
+        if not changes or path in OPEN + STOPS:
             continue
         for headers in ({}, {"X-CSRFToken": "x" * 43}):
             answer = browser.ask(method, path, csrf=False, json={}, headers=headers)
             assert (answer.status_code, reason(answer)) == (403, "csrf"), (method, path)
         checked += 1
-    assert checked > 45
+    assert checked > 40
+    assert car.asked == []
+
+
+@pytest.mark.parametrize("path", STOPS)
+def test_a_stop_needs_neither_session_nor_token(app: Flask, car: FakeCar, browser: Browser, path: str) -> None:
+    stranger = Browser(app)
+    browser.client.set_cookie("deepracer_token", "of yesterday", domain="car.local")
+    for one in (stranger, browser):
+        lawful = Browser(app)
+        lawful.log_in(shared(app).passwords.reset())
+        lease = lawful.post("/api/v1/lease", {"kind": "manual"}).json["lease"]  # type: ignore[index]
+        assert lawful.post("/api/v1/arm", {"mode": "manual", "lease": lease}).status_code == 200
+        # Rationed as logins are, a stop would come too late.
+        for _ in range(50):
+            assert one.ask("POST", path, csrf=False, data=b"whatever").status_code == 200
+        assert car.mode == "stopped"
+        # But it ends nothing else: only who is logged in releases it.
+        assert one.ask("POST", "/api/v1/reset", csrf=False, json={}).status_code == 401
+        assert lawful.post("/api/v1/reset").status_code == 200
+        car.advance(1.0)
+    for method in ("GET", "PUT", "DELETE", "OPTIONS"):
+        assert stranger.ask(method, path).status_code in (401, 405)
+    assert car.mode == "disarmed"
+
+
+@pytest.mark.parametrize("path", STOPS)
+@pytest.mark.parametrize(
+    "headers", ({"Origin": "https://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"})
+)
+def test_another_site_cannot_stop_a_car(app: Flask, car: FakeCar, path: str, headers: dict[str, str]) -> None:
+    car.asked.clear()
+    answer = Browser(app).ask("POST", path, json={}, headers=headers)
+    assert (answer.status_code, reason(answer)) == (403, "csrf")
     assert car.asked == []
 
 
