@@ -6,8 +6,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from flask import Blueprint, Response, request
@@ -17,9 +16,7 @@ from calibration.auth import PasswordError
 from calibration.car_link import CarRefused
 from calibration.console import console, holder, session
 from calibration.uploads import MAX_PIECE_BYTES, MAX_UPLOAD_BYTES
-from calibration.video import closing
 
-EVENTS_EVERY_S = 0.2
 MAX_LOG_LINES = 1000
 LEASE_KINDS = ("manual", "calibration")
 
@@ -38,18 +35,10 @@ def state() -> Response:
 @api.get("/events")
 def events() -> Response:
     """The state at 5 Hz, as server-sent events. A reader that is too slow is dropped by the server's time limit."""
-    shared, token = console(), request.cookies.get("deepracer_token")
-    give_back = shared.event_streams.take()
-
-    def told() -> Iterator[bytes]:
-        yield b"retry: 1000\n\n"
-        # Whoever has a page open uses it: the session must not end before they can press the stop button.
-        while shared.sessions.find(token) is not None:
-            yield b"data: " + json.dumps(shared.link.state(), allow_nan=False).encode() + b"\n\n"
-            if shared.stopping.wait(EVENTS_EVERY_S):
-                return
-
-    return Response(closing(told(), give_back), mimetype="text/event-stream")
+    sessions, token = console().sessions, request.cookies.get("deepracer_token")
+    # Whoever has a page open uses it, so their session does not end meanwhile.
+    told = console().events.stream(lambda: sessions.find(token) is not None)
+    return Response(told, mimetype="text/event-stream")
 
 
 @api.post("/arm")

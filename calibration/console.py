@@ -14,12 +14,14 @@ from flask import current_app, g, request
 
 from calibration.auth import ABSOLUTE_S, IDLE_S, LoginLimiter, PasswordStore, Session, Sessions
 from calibration.car_link import CarLink, CarRefused
+from calibration.events import Events
 from calibration.uploads import Uploads
 from calibration.video import Slots, Video
 
 EXTENSION = "hotlap"
-MAX_VIEWERS = 4
-MAX_EVENT_STREAMS = 8
+# A class has thirty phones. Each costs a thread; what is sent is encoded once for all, and who is slow misses some.
+MAX_VIEWERS = 32
+MAX_EVENT_STREAMS = 32
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,7 @@ class Console:
         viewers = Slots(settings.max_viewers, "too_many_viewers", "people look at the pictures")
         self.video = Video(link, viewers, self.stopping)
         self.event_streams = Slots(settings.max_event_streams, "too_many_viewers", "pages are open")
+        self.events = Events(link, self.event_streams, self.stopping)
         self.changing_password = threading.Lock()
 
     def _session_ended(self, key: str) -> None:

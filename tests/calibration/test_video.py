@@ -56,7 +56,7 @@ def test_without_pictures_it_says_so(browser: Browser, monkeypatch: pytest.Monke
     answer.close()
 
 
-def test_a_fifth_viewer_is_refused_and_a_place_comes_back(browser: Browser, car: FakeCar) -> None:
+def test_one_viewer_too_many_is_refused_and_a_place_comes_back(browser: Browser, car: FakeCar) -> None:
     car.show(1)
     opened = [browser.get("/route") for _ in range(MAX_VIEWERS)]
     answer = browser.get("/route")
