@@ -11,7 +11,7 @@ from vehicle.arming import Limits, Mode, fresh
 from vehicle.gate_requests import RequestRefused
 from vehicle.leases import Lease, Leases
 
-THROTTLE_STEP_US = 25.0  # of one calibration request, counted from what the ESC gets now
+THROTTLE_STEP_US = 25.0  # of one calibration request away from neutral, counted from what the ESC gets now
 
 
 @dataclass(frozen=True)
@@ -121,20 +121,24 @@ class Controls:
         steering_us: float | None,
         throttle_us: float | None,
         held_us: float | None,
+        neutral_us: float | None,
         now_s: float,
     ) -> None:
-        """Take raw pulses in microseconds; None leaves one as it is. `held_us` is what the ESC gets now.
+        """Take raw pulses in microseconds; None leaves one as it is.
+
+        Args:
+            held_us, neutral_us: what the ESC gets now, and at rest; None while there is no calibration.
 
         Raises:
             RequestRefused: lease_lost, not_in_control, step_too_large.
         """
         self._check(mode, Mode.CALIBRATION, lease_id, now_s)
         if throttle_us is not None:
-            if held_us is None or abs(throttle_us - held_us) > THROTTLE_STEP_US:
+            if held_us is None or neutral_us is None or not _may_go(held_us, throttle_us, neutral_us):
                 raise RequestRefused(
                     "step_too_large",
                     f"throttle_us is {throttle_us:.1f}, the ESC gets {held_us}",
-                    cause=f"one request may change it by {THROTTLE_STEP_US:.0f} us",
+                    cause=f"one request may take it {THROTTLE_STEP_US:.0f} us further; back to neutral, any distance",
                     next_step="go there in steps; it falls back to neutral when nothing is sent",
                 )
             self._pulses = replace(self._pulses, throttle_us=throttle_us, stamp_s=now_s)
@@ -160,3 +164,9 @@ class Controls:
         if mode is not needed or lease_id != self._armed_by:
             next_step = f"arm it as {needed.value} with this lease"
             raise RequestRefused("not_in_control", f"the gate is {mode.value}", next_step=next_step)
+
+
+def _may_go(held_us: float, wanted_us: float, neutral_us: float) -> bool:
+    """Whether the ESC may go there at once: a small step, or to rest, or part of the way there. Not across neutral."""
+    towards_rest = min(held_us, neutral_us) <= wanted_us <= max(held_us, neutral_us)
+    return towards_rest or abs(wanted_us - held_us) <= THROTTLE_STEP_US

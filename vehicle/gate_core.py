@@ -182,7 +182,8 @@ class GateCore:
     def _op_pulse(
         self, now_s: float, lease: str, steering_us: float | None = None, throttle_us: float | None = None
     ) -> None:
-        self._controls.pulse(self.mode, lease, steering_us, throttle_us, self._output.throttle_us, now_s)
+        neutral_us = None if self._calibration is None else self._calibration.throttle.neutral_us
+        self._controls.pulse(self.mode, lease, steering_us, throttle_us, self._output.throttle_us, neutral_us, now_s)
 
     def _op_cap(self, now_s: float, percent: float) -> dict[str, Any]:
         self._cap = percent / 100.0

@@ -1,6 +1,6 @@
 // Hold to run: a button that moves the motor while a finger (or the space bar) is on it, and only then.
 
-// The gate takes at most 25 µs a request. Up to what is known already in quick steps, from there on slowly.
+// The gate goes at most 25 µs further a request. Up to what is known already in quick steps, from there on slowly.
 export const MAX_STEP_US = 25;
 export const SEARCH_STEP_US = 2;
 export const RANGE_US = [900, 2100];

@@ -85,8 +85,7 @@ export class ThrottleSteps {
     const { name, lease } = this;
     const reachedUs = this.ramp.reachedUs;
     this.ramp.rest();
-    // Twice: at once, and once more behind the request that may still be on its way. From far away the gate refuses
-    // the step to neutral as too large, and rests the motor because it refused: neutral either way.
+    // Twice: at once, and once more behind the request that may still be on its way. The gate takes it from anywhere.
     this.goingHome = true;
     if (lease?.held) {
       parting("/api/v1/pulse", { lease: lease.id, throttle_us: this.neutralUs });

@@ -97,7 +97,7 @@ def test_commands_of_others_are_refused() -> None:
     assert refusal(controls.manual, Mode.MANUAL, "x", 0.0, 0.5, T) == "lease_lost"
     for mode in (Mode.DISARMED, Mode.STOPPED, Mode.AUTONOMOUS, Mode.CALIBRATION):
         assert refusal(controls.manual, mode, lease, 0.0, 0.5, T) == "not_in_control"
-    assert refusal(controls.pulse, Mode.MANUAL, lease, None, NEUTRAL_US, NEUTRAL_US, T) == "not_in_control"
+    assert refusal(controls.pulse, Mode.MANUAL, lease, None, NEUTRAL_US, NEUTRAL_US, NEUTRAL_US, T) == "not_in_control"
     controls.take("another lease")
     assert refusal(controls.manual, Mode.MANUAL, lease, 0.0, 0.5, T) == "not_in_control"
     assert refusal(controls.manual, Mode.MANUAL, lease, 0.0, 0.5, T + 1.1) == "lease_lost"
@@ -105,7 +105,7 @@ def test_commands_of_others_are_refused() -> None:
 
 
 def pulse(controls: Controls, lease: str, steering: float | None, throttle: float | None, held: Any, at: float) -> None:
-    controls.pulse(Mode.CALIBRATION, lease, steering, throttle, held, at)
+    controls.pulse(Mode.CALIBRATION, lease, steering, throttle, held, NEUTRAL_US, at)
 
 
 def test_throttle_is_hold_to_run_and_steering_stays() -> None:
@@ -127,13 +127,32 @@ def test_throttle_moves_in_small_steps_from_what_the_esc_gets() -> None:
         command = controls.pulse_command(T)
         assert command is not None and command.throttle_us == throttle_us
     for throttle_us in (1525.1, 1474.9, 900.0):
-        args = (Mode.CALIBRATION, lease, 1300.0, throttle_us, NEUTRAL_US, T)
+        args = (Mode.CALIBRATION, lease, 1300.0, throttle_us, NEUTRAL_US, NEUTRAL_US, T)
         assert refusal(controls.pulse, *args) == "step_too_large"
-    assert refusal(controls.pulse, Mode.CALIBRATION, lease, None, NEUTRAL_US, None, T) == "step_too_large"
+    for held_us, neutral_us in ((None, NEUTRAL_US), (NEUTRAL_US, None)):
+        args = (Mode.CALIBRATION, lease, None, NEUTRAL_US, held_us, neutral_us, T)
+        assert refusal(controls.pulse, *args) == "step_too_large"
     assert controls.steering_us is None
     pulse(controls, lease, 900.0, None, NEUTRAL_US, T)
     pulse(controls, lease, 2100.0, None, NEUTRAL_US, T)
     assert controls.steering_us == 2100.0
+
+
+@pytest.mark.parametrize("side", (1.0, -1.0))
+def test_throttle_goes_to_rest_from_anywhere_but_not_across_it(side: float) -> None:
+    controls, lease = armed("calibration")
+    held_us = NEUTRAL_US + side * 400.0
+    for away_us in (400.0, 425.0, 375.0, 374.9, 200.0, 0.1, 0.0):
+        pulse(controls, lease, None, NEUTRAL_US + side * away_us, held_us, T)
+        command = controls.pulse_command(T)
+        assert command is not None and command.throttle_us == NEUTRAL_US + side * away_us
+    for away_us in (425.1, -0.1, -25.0, -400.0):
+        args = (Mode.CALIBRATION, lease, None, NEUTRAL_US + side * away_us, held_us, NEUTRAL_US, T)
+        assert refusal(controls.pulse, *args) == "step_too_large"
+    # near neutral a small step may cross it
+    pulse(controls, lease, None, NEUTRAL_US - side * 15.0, NEUTRAL_US + side * 10.0, T)
+    args = (Mode.CALIBRATION, lease, None, NEUTRAL_US - side * 15.1, NEUTRAL_US + side * 10.0, NEUTRAL_US, T)
+    assert refusal(controls.pulse, *args) == "step_too_large"
 
 
 def test_taking_control_voids_older_commands() -> None:

@@ -674,6 +674,26 @@ def test_calibration_pulses() -> None:
     assert rig.tick() == Output(1300.0, NEUTRAL_US, "neutral:not_held", Mode.CALIBRATION)
 
 
+@pytest.mark.parametrize("share", (0.0, 0.5))
+def test_calibration_goes_to_rest_at_once_from_afar(share: float) -> None:
+    rig = Rig()
+    lease = rig.leased("calibration")
+    for step in range(1, 7):
+        assert rig.ask("pulse", lease=lease, throttle_us=NEUTRAL_US + 25.0 * step)["ok"]
+        rig.tick()
+    wanted_us = NEUTRAL_US + 150.0 * share
+    assert rig.ask("pulse", lease=lease, throttle_us=wanted_us) == {"ok": True, "mode": "calibration"}
+    assert rig.tick() == Output(CENTER_US, wanted_us, "calibration", Mode.CALIBRATION)
+    # and from there only in steps again
+    assert rig.ask("pulse", lease=lease, throttle_us=NEUTRAL_US + 150.0)["reason"] == "step_too_large"
+
+
+def test_without_a_calibration_a_pulse_is_refused() -> None:
+    rig = Rig(None)
+    lease = rig.ask("lease", kind="calibration", holder="h")["lease"]
+    assert rig.ask("pulse", lease=lease, throttle_us=NEUTRAL_US)["reason"] == "not_in_control"
+
+
 def test_calibration_throttle_is_hold_to_run() -> None:
     rig = Rig()
     lease = rig.leased("calibration")

@@ -335,6 +335,8 @@ class Session:
         if not reply["ok"]:
             assert not expected and op not in ("stop", "disarm"), reply
             assert self.core.mode is before
+            if reply["reason"] == "step_too_large":
+                assert message["throttle_us"] != CAR.throttle.neutral_us, "going to rest was refused"
             if known and op in ("manual", "pulse") and reply["reason"] in ("not_in_control", "step_too_large"):
                 witness.renew(now_s)
             if lease == witness.key and witness.key:
@@ -382,8 +384,11 @@ class Session:
         elif op == "pulse":
             assert (witness.armed, witness.key) == ("calibration", message["lease"])
             if "throttle_us" in message:
-                assert abs(message["throttle_us"] - self.throttle_us) <= 25.0
-                witness.command = (message["throttle_us"], self.now_s + LIMITS.hold_s)
+                wanted_us, neutral_us = message["throttle_us"], CAR.throttle.neutral_us
+                nearer = sorted((self.throttle_us, neutral_us, wanted_us))[1] == wanted_us
+                assert nearer or abs(wanted_us - self.throttle_us) <= 25.0
+                self.tally["to_rest_from_afar"] += abs(wanted_us - self.throttle_us) > 25.0
+                witness.command = (wanted_us, self.now_s + LIMITS.hold_s)
 
     def good_request(self) -> None:
         rng, lease = self.rng, self.lease or "x"
@@ -409,6 +414,7 @@ class Session:
         messages: list[dict[str, Any]] = [
             {"op": "manual", "steering": rng.choice((1.0, -1.0, 0)), "throttle": throttle},
             {"op": "pulse", "throttle_us": self.throttle_us + change_us},
+            {"op": "pulse", "throttle_us": CAR.throttle.neutral_us},
             {"op": "pulse", "steering_us": rng.choice((900.0, 2100.0, 1450.0))},
         ]
         messages = messages[:1] if self.witness.armed == "manual" else messages
@@ -469,6 +475,6 @@ def test_no_sequence_of_events_moves_a_car_that_should_stand(batch: int) -> None
         "neutral:fault:infinite", "neutral:fault:sequence", "neutral:fault:from_future", "neutral:fault:out_of_range",
         "nan", "infinite", "wrong_source", "wrong_model", "speed_negative", "out_of_range",
         "obeyed", "blocked", "unknown_op", "wrong_type", "missing_key", "unknown_key", "lease_lost", "lease_held",
-        "not_in_control", "step_too_large", "not_stopped", "armed",
+        "not_in_control", "step_too_large", "to_rest_from_afar", "not_stopped", "armed",
     ):  # fmt: skip
         assert tally[name] > 0, name
