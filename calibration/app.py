@@ -12,6 +12,7 @@ from werkzeug.wrappers import Response as AnyResponse
 from calibration.api import api
 from calibration.api_calibration import calibration_api
 from calibration.api_json import MAX_JSON_BYTES, error_object, error_reply, reply
+from calibration.api_saliency import saliency_api
 from calibration.auth import secret_key
 from calibration.car_link import CarLink, CarRefused
 from calibration.console import EXTENSION, Console, ConsoleSettings, console
@@ -73,7 +74,7 @@ def create_app(link: CarLink, settings: ConsoleSettings) -> Flask:
     app.register_error_handler(HotlapError, error_reply)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, _unforeseen)
-    for blueprint in (pages, api, calibration_api, deepracer):
+    for blueprint in (pages, api, calibration_api, saliency_api, deepracer):
         app.register_blueprint(blueprint)
     return app
 
@@ -118,7 +119,8 @@ def _http_error(error: HTTPException) -> AnyResponse:
     if error.response is not None or status < 400:  # a redirection of the router
         return error.get_response()
     reasons = {404: "not_found", 405: "bad_method", 413: "too_large"}
-    refused = CarRefused(reasons.get(status, "bad_request"), f"{error.name}: {request.method} {request.path[:120]}")
+    reason = reasons.get(status, "bad_request" if status < 500 else "internal")
+    refused = CarRefused(reason, f"{error.name}: {request.method} {request.path[:120]}")
     answer = reply({"error": error_object(refused)}, status)
     if status == 405 and (allowed := getattr(error, "valid_methods", None)):
         answer.headers["Allow"] = ", ".join(sorted(allowed))

@@ -55,6 +55,28 @@ class Picture:
     speed_mps: float | None = None
 
 
+@dataclass(frozen=True)
+class Saliency:
+    """What in one picture the network's action hangs on, and which actions it weighed.
+
+    Args:
+        change: rows * columns figures of 0..1, row by row: how far the action moves without that place.
+        steering_deg, speed_mps: the action taken on this picture.
+        chosen: its place in `actions`; None where the network gives steering and speed themselves.
+        actions: (steering_deg, speed_mps, probability) of each action that there is.
+    """
+
+    picture: Picture
+    rows: int
+    columns: int
+    change: tuple[float, ...]
+    steering_deg: float
+    speed_mps: float
+    chosen: int | None
+    actions: tuple[tuple[float, float, float], ...]
+    took_s: float
+
+
 class CarLink(Protocol):
     """One car. Every method may be called by several threads at once, and raises CarRefused where the car says no."""
 
@@ -75,6 +97,16 @@ class CarLink(Protocol):
 
     def picture(self, after_seq: int, timeout_s: float) -> Picture | None:
         """The newest picture, once there is another one than `after_seq`; None after `timeout_s` without."""
+        ...
+
+    def saliency(self) -> Saliency | None:
+        """The newest map, or None while the first one is being made; asking has the next one made. Never waits.
+
+        At most one a second is made, however many ask, and none when nobody does.
+
+        Raises:
+            CarRefused: no model, no picture, or this computer is too slow for it.
+        """
         ...
 
     def models(self) -> dict[str, Any]:

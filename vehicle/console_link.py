@@ -19,7 +19,7 @@ from typing import Any
 import zmq
 
 from calibration import store
-from calibration.car_link import CarRefused, Picture
+from calibration.car_link import CarRefused, Picture, Saliency
 from calibration.durable import make_folders, write_durably
 from calibration.errors import CalibrationError
 from calibration.store import SavedCalibration
@@ -28,6 +28,7 @@ from vehicle import console_facts
 from vehicle.car_config import CarConfig
 from vehicle.config import to_toml
 from vehicle.console_models import RELOAD_TIMEOUT_S, ConsoleModels
+from vehicle.console_saliency import ConsoleSaliency
 from vehicle.console_sockets import Asker, Listener
 
 TIMEOUT_S = 1.0
@@ -55,6 +56,7 @@ class ConsoleLink:
         self._gate, self._pilot = Asker(self._context, runtime, "gate"), Asker(self._context, runtime, "pilot")
         self._listener = Listener(self._context, runtime)
         self._models = ConsoleModels(config, folder, self._is_armed, self._reload)
+        self._saliency = ConsoleSaliency(self._listener.newest, self._bundle_that_drives)
         self._figures: dict[str, Any] = {}
         self._figures_s: float | None = None
         self._measuring = threading.Lock()
@@ -63,7 +65,8 @@ class ConsoleLink:
         self._name = self._read_name()
 
     def close(self) -> None:
-        """Close the sockets and end the listener."""
+        """Close the sockets; end the listener, and the maps' thread and process."""
+        self._saliency.close()
         self._listener.close()
         self._gate.close()
         self._pilot.close()
@@ -140,6 +143,15 @@ class ConsoleLink:
     def picture(self, after_seq: int, timeout_s: float) -> Picture | None:
         """See `CarLink`."""
         return self._listener.picture(after_seq, timeout_s)
+
+    def saliency(self) -> Saliency | None:
+        """See `CarLink`."""
+        return self._saliency.newest()
+
+    def _bundle_that_drives(self) -> Path:
+        """Of the model that the pilot has loaded, by its own word."""
+        pilot = self._newest_figures()["pilot"] or {}
+        return self._models.bundle(str(pilot.get("model") or ""))
 
     def logs(self, lines: int) -> list[str]:
         """See `CarLink`."""

@@ -65,6 +65,29 @@ class ConsoleModels:
         ]
         return {"models": rows, **state.roles()}
 
+    def bundle(self, sha256: str) -> Path:
+        """The archive of an installed model.
+
+        Raises:
+            CarRefused: no_model, not_installed.
+        """
+        if not sha256:
+            raise CarRefused(
+                "no_model",
+                "the pilot has no model loaded",
+                cause="no model is chosen, or the pilot does not run",
+                next_step="choose one on the Models page",
+            )
+        path = self._store.bundle_path(sha256)
+        if not is_sha256(sha256) or not path.is_file():
+            raise CarRefused(
+                "not_installed",
+                f"the model that drives, {sha256[:12]}, is not in the car's store",
+                cause="it was removed, or the pilot was started with a file",
+                next_step="upload it on the Models page",
+            )
+        return path
+
     def install(self, bundle: Path, name: str, calibration: Calibration | None) -> dict[str, Any]:
         """Verify and take in; one at a time.
 

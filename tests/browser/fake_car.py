@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from calibration import store
-from calibration.car_link import CarRefused, Picture
+from calibration.car_link import CarRefused, Picture, Saliency
 from calibration.mapping import Calibration
 from vehicle.gate_core import Facts, GateCore, Limits, Mode
 from vehicle.messages import Intent
@@ -81,6 +81,7 @@ class FakeCar:
             self.installed[sha256_of("bad-one")]["barred"] = "the car crashed twice while it was on trial"
             self.previous = sha256_of("reinvent-2018")
             self._seq = 0
+            self._looked = False
             self.steering_deg = self.speed_mps = 0.0
             self.trace.clear()
 
@@ -167,6 +168,28 @@ class FakeCar:
             time.sleep(0.02)
         seq = self._seq
         return Picture(seq, time.monotonic(), ROWS, COLUMNS, road(seq).tobytes(), self.steering_deg, self.speed_mps)
+
+    def saliency(self) -> Saliency | None:
+        """A map that lights at the end of the road; the first one takes a moment."""
+        if not self.pilot:
+            raise CarRefused("no_picture", "there is no picture to look at", next_step="look at the Health page")
+        with self.lock:
+            seq = self._seq // 10 * 10  # one a second and not more
+            wanted, self._looked = self._looked, True
+        if not wanted:
+            return None
+        rows, columns = 15, 20
+        y, x = np.mgrid[:rows, :columns]
+        change = 0.6 * np.exp(-((y - 6) ** 2 + (x - 9.5 + 6.0 * math.sin(seq / 9.0)) ** 2) / 6.0)
+        steering = tuple(-30.0 + 60.0 * i / 4 for i in range(5) for _ in range(2))
+        weight = np.exp(-((np.array(steering) - self.steering_deg) ** 2) / 150.0) * np.tile([1.0, 0.4], 5)
+        share = weight / weight.sum()
+        actions = tuple((steering[i], 0.9 + 0.5 * (i % 2), float(share[i])) for i in range(10))
+        chosen = int(share.argmax())
+        return Saliency(
+            Picture(seq, time.monotonic(), ROWS, COLUMNS, road(seq).tobytes(), *actions[chosen][:2]),
+            rows, columns, tuple(np.round(change, 4).ravel().tolist()), *actions[chosen][:2], chosen, actions, 0.21,
+        )  # fmt: skip
 
     def models(self) -> dict[str, Any]:
         """The models, the last one installed first."""

@@ -15,7 +15,7 @@ from werkzeug.test import TestResponse
 
 from calibration import store
 from calibration.app import ConsoleSettings, create_app
-from calibration.car_link import CarRefused, Picture
+from calibration.car_link import CarRefused, Picture, Saliency
 from calibration.console import EXTENSION, Console
 from calibration.deepracer_api import DRIVER
 from calibration.values import Calibration
@@ -41,6 +41,7 @@ class FakeCar:
         self.name = "hotlap"
         self.pictures: list[Picture] = []
         self.new_picture = threading.Condition()
+        self.map: Saliency | CarRefused | None = None
         self.advance(1.0)
 
     def advance(self, seconds: float) -> None:
@@ -90,6 +91,11 @@ class FakeCar:
         with self.new_picture:
             self.pictures.append(Picture(seq, 0.0, 120, 160, bytes([value]) * 19200, 3.0, 0.5))
             self.new_picture.notify_all()
+
+    def saliency(self) -> Saliency | None:
+        if isinstance(self.map, CarRefused):
+            raise self.map
+        return self.map
 
     def models(self) -> dict[str, Any]:
         return {"models": list(self.installed.values()), "current": None, "trial": None, "barred": {}, "notice": None}
