@@ -122,6 +122,8 @@ def text(values: Mapping[str, Any], key: str, longest: int = 256) -> str:
         raise CarRefused("wrong_type", f"{key} must be text")
     if len(value) > longest:
         raise CarRefused("out_of_range", f"{key} must have at most {longest} characters")
+    if any("\ud800" <= c <= "\udfff" for c in value):  # JSON can say them, no page can show them
+        raise CarRefused("out_of_range", f"{key} has half a character (an unpaired surrogate)")
     return value
 
 

@@ -299,6 +299,7 @@ def test_settings_logs_and_health(browser: Browser, car: FakeCar) -> None:
     assert browser.put("/api/v1/settings", {"name": "Red 5"}).json["name"] == "Red 5"  # type: ignore[index]
     assert "Red 5" in browser.get("/").text
     assert browser.put("/api/v1/settings", {"name": "x" * 65}).status_code == 400
+    assert browser.put("/api/v1/settings", {"name": "\ud800"}).status_code == 400  # half a character
     assert browser.get("/api/v1/logs?n=2").json == {"lines": ["line 3", "line 4"]}
     assert browser.get("/api/v1/logs?n=x").status_code == 400
     assert len(browser.get("/api/v1/logs?n=999999999").json["lines"]) == 5  # type: ignore[index]
