@@ -80,11 +80,18 @@ if [ "$(uname -s)" = Linux ]; then
     renders || fail "MuJoCo cannot render without a screen: $(tail -n 1 "$log")" \
         "next: read $log; MUJOCO_GL=osmesa make setup renders in software, with libosmesa6 installed"
 fi
-# For tests only: the units are checked by systemd's own tools, the installer by shellcheck. Without them tests skip.
+# For tests only: the units are checked by systemd's own tools, the installer by shellcheck, the console's pages by a
+# Chromium. Without them tests skip.
 if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
     for tool in systemd-analyze:systemd udevadm:udev shellcheck:shellcheck; do
         command -v "${tool%%:*}" >/dev/null || missing="${missing:-} ${tool##*:}"
     done
+    command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null ||
+        missing="${missing:-} chromium fonts-dejavu-core"
+    # The microcontroller's firmware, and the simulator that it is tried in.
+    if ! command -v avr-gcc >/dev/null || ! command -v pkg-config >/dev/null || ! pkg-config --exists simavr; then
+        missing="${missing:-} gcc-avr avr-libc binutils-avr libsimavr-dev libelf-dev gcc libc6-dev make pkg-config"
+    fi
     # A list of words on purpose.
     # shellcheck disable=SC2086
     [ -z "${missing:-}" ] || install_packages "tools that tests use are missing" $missing

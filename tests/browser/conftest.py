@@ -1,16 +1,15 @@
-"""A real Chromium in front of the console's pages. Skipped, with the reason, where there is no Chromium or selenium."""
+"""A real Chromium in front of the console's pages. Skipped, with the reason, without Chromium or Playwright."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections.abc import Iterator
-from typing import Any
 
 import psutil
 import pytest
 
-from tests.browser.rig import CHROMIUM, DRIVER, PHONE, WATCH, Backend, Page
+from tests.browser.rig import Backend, Chromium, Page
 
 
 @pytest.fixture(scope="session")
@@ -21,22 +20,13 @@ def backend() -> Iterator[Backend]:
     found.close()
 
 
-@pytest.fixture(scope="session")
-def chromium() -> Iterator[Any]:
+# No longer than for this folder: while Playwright runs, nothing else can use asyncio or start another Playwright.
+@pytest.fixture(scope="package")
+def chromium() -> Iterator[Chromium]:
     """One browser for all tests."""
-    webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium (pip install selenium)")
-    if not (CHROMIUM and DRIVER):
-        pytest.skip("needs Chromium (apt-get install chromium chromium-driver)")
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--mute-audio"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    driver.set_page_load_timeout(30.0)
-    driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": WATCH})
-    yield driver
-    driver.quit()
+    found = Chromium()
+    yield found
+    found.close()
 
 
 @pytest.fixture(autouse=True)
@@ -49,22 +39,19 @@ def no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
         assert time.monotonic() < deadline_s, f"left alive after the test: {threads}"
         time.sleep(0.02)
     names = {child.name() for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE}
-    assert names <= {"chromedriver", *(name for name in names if name.startswith("python"))}, names
+    assert all(name.startswith(("node", "python")) for name in names), names
 
 
 @pytest.fixture
-def page(chromium: Any, backend: Backend) -> Iterator[Page]:
+def page(chromium: Chromium, backend: Backend) -> Iterator[Page]:
     """A phone, logged in, on a car of the first day."""
-    found = Page(chromium, backend)
     backend.set(begin={})
-    chromium.get("about:blank")
-    chromium.get_log("browser")
-    found.size(*PHONE)
-    chromium.get(f"{backend.url}/models")
-    if chromium.find_elements("id", "password"):
+    found = Page(chromium, backend)
+    found.tab.goto(f"{backend.url}/models")
+    if found.all("#password"):
         found.log_in()
-        found.wait(lambda: chromium.find_elements("id", "models"), "logged in")
-    chromium.get_log("browser")
+        found.tab.wait_for_selector("#models")
+    chromium.complaints.clear()
     yield found
-    chromium.execute_cdp_cmd("Network.setBlockedURLs", {"urls": []})
-    chromium.get("about:blank")
+    found.tab.unroute_all()
+    found.tab.goto("about:blank")

@@ -32,7 +32,7 @@ def open_page(page: Page) -> None:
 
 def slide(page: Page, name: str, value: int) -> None:
     slider = page.by(f"steer-{name}")
-    page.wait(lambda: slider.is_displayed() and slider.is_enabled(), "the slider lives")
+    page.wait(lambda: slider.is_visible() and slider.is_enabled(), "the slider lives")
     page.js("arguments[0].value = arguments[1]; arguments[0].dispatchEvent(new Event('input'))", slider, value)
 
 
@@ -44,17 +44,20 @@ def throttle_us(page: Page) -> float:
     return float(page.backend.told()["trace"][-1][2])
 
 
+def press_down(page: Page, name: str) -> None:
+    button = page.css(f"[data-hold={name}]")
+    page.wait(lambda: button.is_visible() and button.is_enabled(), f"{name} can be held")
+    page.show(button).hover()
+    page.tab.mouse.down()
+
+
 def hold(page: Page, name: str, reach_us: float) -> None:
     """Hold the button until the motor's pulse is that far from neutral, then let go."""
-    from selenium.webdriver.common.action_chains import ActionChains
-
-    button = page.css(f"[data-hold={name}]")
-    page.wait(lambda: button.is_displayed() and button.is_enabled(), f"{name} can be held")
-    ActionChains(page.driver).click_and_hold(page.show(button)).perform()
+    press_down(page, name)
     try:
         page.wait(lambda: abs(throttle_us(page) - NEUTRAL_US) >= reach_us, f"{name} runs")
     finally:
-        ActionChains(page.driver).release().perform()
+        page.tab.mouse.up()
     until(lambda: throttle_us(page) == NEUTRAL_US, "neutral", 2.0)
 
 
@@ -82,8 +85,7 @@ def test_steering_to_a_saved_calibration(page: Page) -> None:
         page.wait(lambda expected=expected: steering_us(page) == expected, f"the wheels follow to {name}")
         page.press("next")
     page.mode("disarmed")
-    page.by("max-deg").clear()
-    page.by("max-deg").send_keys("27.5")
+    page.by("max-deg").fill("27.5")
     page.press("next")
     assert saved(page) == before, "nothing is saved before Save"
     assert not page.backend.moved(), "the motor was at rest all the time"
@@ -106,7 +108,7 @@ def test_nudges_and_the_other_way_round(page: Page) -> None:
     page.wait(lambda: steering_us(page) == CENTER_US, "right is the longer pulse now")
     page.press("leave")
     page.mode("disarmed")
-    page.wait(lambda: page.by("discard").is_displayed() and not page.by("discard").is_enabled(), "all as before")
+    page.wait(lambda: page.by("discard").is_visible() and not page.by("discard").is_enabled(), "all as before")
 
 
 def test_motor_to_a_saved_calibration(page: Page) -> None:
@@ -157,35 +159,28 @@ def test_steps_are_bounded_and_letting_go_is_neutral_at_once(page: Page) -> None
 
 
 def test_the_space_bar_holds_as_well(page: Page) -> None:
-    from selenium.webdriver.common.action_chains import ActionChains
-    from selenium.webdriver.common.keys import Keys
-
     begin_motor(page)
     button = page.css("[data-hold=first]")
     page.wait(lambda: button.is_enabled(), "it can be held")
-    page.js("arguments[0].focus()", button)
-    ActionChains(page.driver).key_down(Keys.SPACE).perform()
+    button.focus()
+    page.tab.keyboard.down(" ")
     page.wait(lambda: throttle_us(page) > NEUTRAL_US, "it runs")
-    ActionChains(page.driver).key_up(Keys.SPACE).perform()
+    page.tab.keyboard.up(" ")
     until(lambda: throttle_us(page) == NEUTRAL_US, "neutral", 2.0)
     assert page.text("hold-first-value") != "not measured"
 
 
 @pytest.mark.parametrize("event", ["blur", "pagehide"])
 def test_the_motor_rests_when_the_page_is_left(page: Page, event: str) -> None:
-    from selenium.webdriver.common.action_chains import ActionChains
-
     begin_motor(page)
-    button = page.css("[data-hold=first]")
-    page.wait(lambda: button.is_enabled(), "it can be held")
-    ActionChains(page.driver).click_and_hold(page.show(button)).perform()
+    press_down(page, "first")
     page.wait(lambda: throttle_us(page) > NEUTRAL_US, "it runs")
     page.js("window.dispatchEvent(new Event(arguments[0]))", event)
     page.mode("disarmed")
     until(lambda: throttle_us(page) == NEUTRAL_US, "neutral", 1.0)
     assert len(page.backend.asked("/api/v1/release")) == 1
     page.wait(lambda: "controls were given back" in page.text("lost-text"), "it says so")
-    ActionChains(page.driver).release().perform()
+    page.tab.mouse.up()
     page.press("again")
     page.mode("calibration")
     assert throttle_us(page) == NEUTRAL_US
@@ -194,24 +189,23 @@ def test_the_motor_rests_when_the_page_is_left(page: Page, event: str) -> None:
 def test_a_bad_value_is_told_and_cannot_be_saved(page: Page) -> None:
     open_page(page)
     field = page.show(page.by("value-steering-center_us"))
-    field.clear()
-    field.send_keys("1900")
+    field.fill("1900")
     page.wait(lambda: "the center is not between the ends" in page.text("checks"), page.text("checks"))
     assert not page.by("save").is_enabled()
-    page.js("arguments[0].value = ''; arguments[0].dispatchEvent(new Event('input'))", field)
+    field.fill("")
     page.wait(lambda: "A value is missing" in page.text("checks"), page.text("checks"))
     page.press("discard")
     page.wait(lambda: "All checks passed" in page.text("checks"), page.text("checks"))
-    assert field.get_property("value") == "1450"
+    assert field.input_value() == "1450"
 
 
 def test_curves_are_drawn_new_and_saved(page: Page) -> None:
     open_page(page)
-    page.wait(lambda: page.driver.find_elements("css selector", "#chart-speed .chart-new"), "a curve")
-    assert not page.driver.find_elements("css selector", "#chart-steering .chart-saved")
+    page.wait(lambda: page.all("#chart-speed .chart-new"), "a curve")
+    assert not page.all("#chart-steering .chart-saved")
     page.press("swap-steering")
-    page.wait(lambda: page.driver.find_elements("css selector", "#chart-steering .chart-saved"), "both")
-    label = page.by("chart-steering").get_dom_attribute("aria-label")
+    page.wait(lambda: page.all("#chart-steering .chart-saved"), "both")
+    label = page.by("chart-steering").get_attribute("aria-label")
     assert label == "Steering angle to servo pulse: from 1700 microseconds at −30 degrees to 1200 at 30"
 
 
@@ -228,12 +222,12 @@ def test_swap_save_and_undo(page: Page) -> None:
 
 def test_measured_angles_and_speeds(page: Page) -> None:
     open_page(page)
-    for button in page.driver.find_elements("css selector", "#overview summary")[:2]:
+    for button in page.all("#overview summary")[:2]:
         page.show(button).click()
     for add, pairs, values in (("add-point", "points", ("12", "1560")), ("add-speed", "speeds", ("1.5", "1400"))):
         page.press(add)
-        for field, value in zip(page.driver.find_elements("css selector", f"#{pairs} input"), values, strict=True):
-            page.show(field).send_keys(value)
+        for field, value in zip(page.all(f"#{pairs} input"), values, strict=True):
+            field.fill(value)
     page.wait(lambda: "All checks passed" in page.text("checks"), page.text("checks"))
     page.press("save")
     page.wait(lambda: "Saved" in page.text("saved"), "saved")
@@ -252,11 +246,11 @@ def test_deepracer_files_go_out_and_come_in(page: Page, tmp_path: Path) -> None:
     inner["Servo"]["mid"] = 1466000
     file = tmp_path / "calibration.json"
     file.write_text(json.dumps({"Calibration": inner}))
-    page.by("import").send_keys(str(file))
-    page.wait(lambda: page.by("value-steering-center_us").get_property("value") == "1466", "taken over")
+    page.by("import").set_input_files(file)
+    page.wait(lambda: page.by("value-steering-center_us").input_value() == "1466", "taken over")
     assert saved(page)["steering"]["center_us"] == 1450.0, "and not saved"
     file.write_text("{}")
-    page.by("import").send_keys(str(file))
+    page.by("import").set_input_files(file)
     page.wait(lambda: "Likely cause" in page.text("errors"), page.text("errors"))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.browser.rig import PHONE, Page
+from tests.browser.rig import Page
 
 pytestmark = pytest.mark.slow
 
@@ -21,19 +21,21 @@ def take(page: Page) -> None:
     page.go("/")
     page.press("take")
     page.mode("manual")
-    page.wait(lambda: page.by("hand").is_displayed(), "the stick is there")
-
-
-def actions(page: Page) -> Any:
-    from selenium.webdriver.common.action_chains import ActionChains
-
-    return ActionChains(page.driver, duration=50)
+    page.wait(lambda: page.by("hand").is_visible(), "the stick is there")
 
 
 def push(page: Page, right_px: int, down_px: int) -> None:
-    """The finger on the stick, and not off it."""
-    chain = actions(page)
-    chain.move_to_element(page.show(page.by("stick"))).click_and_hold().move_by_offset(right_px, down_px).perform()
+    """The mouse on the stick, and not off it."""
+    x, y = middle_of_stick(page)
+    page.tab.mouse.move(x, y)
+    page.tab.mouse.down()
+    page.tab.mouse.move(x + right_px, y + down_px, steps=4)
+
+
+def middle_of_stick(page: Page) -> tuple[float, float]:
+    box = page.show(page.by("stick")).bounding_box()
+    assert box is not None
+    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
 
 
 def last_manual(page: Page) -> tuple[float, float]:
@@ -52,8 +54,8 @@ def test_shows_moving_pictures_figures_and_the_action(page: Page) -> None:
     assert "°" in page.text("figure-steering")
     assert page.text("figure-latency") == "26\u00a0ms"
     assert page.text("figure-rate") == "15\u00a0/s"
-    first = page.by("camera").screenshot_as_base64
-    page.wait(lambda: page.by("camera").screenshot_as_base64 != first, "another picture")
+    first = page.by("camera").screenshot()
+    page.wait(lambda: page.by("camera").screenshot() != first, "another picture")
 
 
 def test_starts_and_ends_driving(page: Page) -> None:
@@ -71,11 +73,8 @@ def test_every_blocked_reason_is_told_with_its_cure(page: Page) -> None:
     page.go("/")
     page.wait(lambda: page.by("start").is_enabled(), "the model is known")
     page.backend.set(car={"pilot": False, "seen": {"battery_fraction": 0.05, "temperature_c": 91.0}})
-    page.wait(lambda: page.driver.find_elements("css selector", "[data-reason=stale_frame]"), "all of them")
-    reasons = {
-        one.get_dom_attribute("data-reason"): one.text
-        for one in page.driver.find_elements("css selector", "#blocked li")
-    }
+    page.wait(lambda: page.all("[data-reason=stale_frame]"), "all of them")
+    reasons = {one.get_attribute("data-reason"): one.inner_text() for one in page.all("#blocked li")}
     assert set(reasons) == {"battery", "temperature", "stale_intent", "stale_frame"}
     assert page.text("ready") == "It does not drive, for 4 reasons:"
     assert "Charge the battery." in reasons["battery"] and "5 % (at least 10 %)" in reasons["battery"]
@@ -89,7 +88,7 @@ def test_a_refusal_is_told_in_plain_words(page: Page) -> None:
     page.wait(lambda: page.by("start").is_enabled(), "the page believes that it may")
     page.js("document.getElementById('start').click()")
     page.mode("autonomous")
-    page.driver.refresh()
+    page.tab.reload()
     page.backend.set(begin={}, faults={"/api/v1/arm": [500]})
     page.press("start")
     page.wait(lambda: "error 500" in page.text("errors"), page.text("errors"))
@@ -105,7 +104,7 @@ def test_the_speed_limit_goes_to_the_car(page: Page) -> None:
             "for (const name of ['input', 'change']) cap.dispatchEvent(new Event(name))")  # fmt: skip
     page.wait(lambda: page.backend.asked("/api/v1/cap"), "it is told")
     assert page.backend.asked("/api/v1/cap")[-1]["body"] == {"percent": 40}
-    page.driver.refresh()
+    page.tab.reload()
     page.wait(lambda: page.text("cap-value") == "40 %", "the car has it")
 
 
@@ -118,13 +117,15 @@ def test_a_model_on_trial_is_said_to_be_slower(page: Page) -> None:
 def test_the_stick_drives_while_it_is_held(page: Page) -> None:
     take(page)
     assert last_manual(page) == (0.0, 0.0)
-    chain = actions(page).move_to_element(page.show(page.by("stick"))).click_and_hold()
-    chain.move_by_offset(-FAR_PX, 0).pause(0.8).move_by_offset(FAR_PX, -FAR_PX).pause(0.8).release().perform()
+    x, y = middle_of_stick(page)
+    page.touch("Start", x, y)
+    page.touch("Move", x - FAR_PX, y)
+    page.wait(lambda: last_manual(page)[0] > 0.99 and abs(last_manual(page)[1]) < 0.1, "full left")
+    page.touch("Move", x, y - FAR_PX)
+    page.wait(lambda: abs(last_manual(page)[0]) < 0.1 and last_manual(page)[1] > 0.99, "full speed forwards")
+    page.wait(page.backend.moved, "the motor runs")
+    page.touch("End")
     page.wait(lambda: last_manual(page) == (0.0, 0.0), "let go is rest")
-    asked = [(one["body"]["steering"], one["body"]["throttle"]) for one in page.backend.asked(MANUAL)]
-    assert any(steering > 0.99 and abs(throttle) < 0.1 for steering, throttle in asked), "full left"
-    assert any(abs(steering) < 0.1 and throttle > 0.99 for steering, throttle in asked), "full speed forwards"
-    assert page.backend.moved()
     page.press("give")
     page.mode("disarmed")
 
@@ -138,20 +139,20 @@ def test_the_lease_is_renewed_ten_times_a_second(page: Page) -> None:
     gaps = [b - a for a, b in itertools.pairwise(recent)]
     assert 8 <= len(recent) <= 32, gaps
     assert sorted(gaps)[len(gaps) // 2] <= 0.15
-    actions(page).release().perform()
+    page.tab.mouse.up()
 
 
 def test_the_keyboard_drives(page: Page) -> None:
-    from selenium.webdriver.common.keys import Keys
-
     take(page)
-    actions(page).key_down(Keys.ARROW_UP).key_down("a").perform()
+    page.tab.keyboard.down("ArrowUp")
+    page.tab.keyboard.down("a")
     page.wait(lambda: last_manual(page)[0] == 1.0 and last_manual(page)[1] > 0.5, "forwards and left")
-    actions(page).key_up(Keys.ARROW_UP).perform()
+    page.tab.keyboard.up("ArrowUp")
     page.wait(lambda: last_manual(page)[1] == 0.0, "rest")
-    actions(page).key_up("a").key_down("s").perform()
+    page.tab.keyboard.up("a")
+    page.tab.keyboard.down("s")
     page.wait(lambda: last_manual(page)[1] < -0.3, "backwards")
-    actions(page).key_up("s").perform()
+    page.tab.keyboard.up("s")
     page.wait(lambda: last_manual(page) == (0.0, 0.0), "rest")
 
 
@@ -214,16 +215,15 @@ def test_the_controls_are_given_back_when_the_page_is_not_looked_at(page: Page, 
 
 
 def test_a_closed_tab_lets_go(page: Page) -> None:
-    first = page.driver.current_window_handle
-    page.driver.switch_to.new_window("tab")
-    page.size(*PHONE)
+    first = page.tab
+    page.tab = first.context.new_page()
     try:
         take(page)
         push(page, 0, -FAR_PX)
         page.wait(lambda: page.backend.moved(), "the motor runs")
     finally:
-        page.driver.close()
-        page.driver.switch_to.window(first)
+        page.tab.close()
+        page.tab = first
     page.wait(lambda: page.backend.mode == "disarmed", "disarmed", timeout_s=5.0)
 
 
@@ -232,22 +232,20 @@ def test_a_lost_connection_is_told_and_nothing_moves(page: Page) -> None:
     take(page)
     push(page, 0, -FAR_PX)
     page.wait(lambda: page.backend.moved(), "the motor runs")
-    page.driver.set_network_conditions(offline=True, latency=0, throughput=0)
+    page.offline(True)
     try:
         page.mode("disarmed")
         page.wait(lambda: "connection to the car was lost" in page.text("errors"), page.text("errors"))
-        assert not page.by("hand").is_displayed()
+        assert not page.by("hand").is_visible()
     finally:
-        page.driver.delete_network_conditions()
+        page.offline(False)
     time.sleep(0.5)
     assert page.backend.mode == "disarmed"
 
 
 def test_after_a_slow_moment_the_car_waits_until_everything_was_let_go(page: Page) -> None:
-    from selenium.webdriver.common.keys import Keys
-
     take(page)
-    actions(page).key_down(Keys.ARROW_UP).perform()
+    page.tab.keyboard.down("ArrowUp")
     page.wait(lambda: last_manual(page)[1] > 0.5, "forwards")
     lease = page.backend.asked(MANUAL)[-1]["body"]["lease"]
     page.js("""return fetch("/api/v1/release", {method: "POST", headers: {"Content-Type": "application/json",
@@ -257,11 +255,11 @@ def test_after_a_slow_moment_the_car_waits_until_everything_was_let_go(page: Pag
     page.mode("manual")
     time.sleep(0.5)
     assert last_manual(page) == (0.0, 0.0), "the key is still down"
-    actions(page).key_up(Keys.ARROW_UP).perform()
+    page.tab.keyboard.up("ArrowUp")
     time.sleep(0.3)
-    actions(page).key_down("w").perform()
+    page.tab.keyboard.down("w")
     page.wait(lambda: last_manual(page)[1] > 0.3, "a new press drives")
-    actions(page).key_up("w").perform()
+    page.tab.keyboard.up("w")
 
 
 def test_somebody_else_has_the_controls(page: Page) -> None:
@@ -275,4 +273,4 @@ def test_somebody_else_has_the_controls(page: Page) -> None:
     """)
     page.press("take")
     page.wait(lambda: "somebody has the controls" in page.text("errors"), page.text("errors"))
-    assert page.by("take").is_enabled() and not page.by("hand").is_displayed()
+    assert page.by("take").is_enabled() and not page.by("hand").is_visible()

@@ -17,13 +17,13 @@ def test_log_in_and_go_where_one_wanted(page: Page) -> None:
     page.go("/models")
     log_out(page)
     page.go("/health")
-    assert page.driver.current_url.endswith("/login?next=/health")
+    assert page.tab.url.endswith("/login?next=/health")
     assert page.js("return document.activeElement.id") == "password"
     page.log_in("wrong")
     page.wait(lambda: "This is not the password" in page.text("login-errors"), page.text("login-errors"))
-    assert page.by("password").get_dom_attribute("aria-invalid") == "true"
+    assert page.by("password").get_attribute("aria-invalid") == "true"
     page.log_in()
-    page.wait(lambda: page.driver.current_url.endswith("/health"), page.driver.current_url)
+    page.wait(lambda: page.tab.url.endswith("/health"), page.tab.url)
 
 
 @pytest.mark.parametrize("where", ["https://example.org/", "//example.org/", "javascript:alert(1)", "/login"])
@@ -32,14 +32,14 @@ def test_the_way_in_leads_nowhere_else(page: Page, where: str) -> None:
     log_out(page)
     page.go(f"/login?next={where}")
     page.log_in()
-    page.wait(lambda: page.driver.find_elements("id", "start"), "the Drive page")
-    assert page.driver.current_url == page.backend.url + "/"
+    page.wait(lambda: page.all("#start"), "the Drive page")
+    assert page.tab.url == page.backend.url + "/"
 
 
 def test_the_password_can_be_shown(page: Page) -> None:
     page.go("/login")
     page.press("show")
-    assert page.by("password").get_dom_attribute("type") == "text"
+    assert page.by("password").get_attribute("type") == "text"
 
 
 def test_a_session_that_ended_is_said_so(page: Page) -> None:
@@ -49,14 +49,13 @@ def test_a_session_that_ended_is_said_so(page: Page) -> None:
     page.press("#name-form button")
     page.wait(lambda: "You are logged out" in page.text("name-errors"), page.text("name-errors"))
     link = page.css("#name-errors a")
-    assert link.get_dom_attribute("href") == "/login?next=%2Fsettings"
+    assert link.get_attribute("href") == "/login?next=%2Fsettings"
 
 
 def test_the_name(page: Page) -> None:
     page.go("/settings")
     page.settle()
-    page.by("name").clear()
-    page.by("name").send_keys("Blue car")
+    page.by("name").fill("Blue car")
     page.press("#name-form button")
     page.wait(lambda: page.text("name-said") == "Saved.", "saved")
     assert page.text("car-name") == "Blue car"
@@ -76,8 +75,7 @@ def test_the_password(page: Page) -> None:
 
     def change(old: str, new: str, again: str) -> None:
         for name, value in (("old", old), ("new", new), ("again", again)):
-            page.by(name).clear()
-            page.by(name).send_keys(value)
+            page.by(name).fill(value)
         page.press("#password-form button")
 
     change(PASSWORD, "new-password", "other-password")
@@ -90,8 +88,8 @@ def test_the_password(page: Page) -> None:
     page.wait(lambda: "Changed" in page.text("password-said"), page.text("password-said"))
     change("new-password", PASSWORD, PASSWORD)
     page.wait(lambda: len(page.backend.asked("/api/v1/password")) == 3, "as it was")
-    page.wait(lambda: page.by("old").get_property("value") == "", "that was taken as well")
-    assert page.by("new").get_property("value") == ""
+    page.wait(lambda: page.by("old").input_value() == "", "that was taken as well")
+    assert page.by("new").input_value() == ""
 
 
 def test_health_tells_figures_reasons_checks_and_the_log(page: Page) -> None:
@@ -100,8 +98,8 @@ def test_health_tells_figures_reasons_checks_and_the_log(page: Page) -> None:
     page.settle()
     page.wait(lambda: "The computer is too hot" in page.text("blocked"), page.text("blocked"))
     assert "91\u00a0°C" in page.text("car") and "82 %" in page.text("car")
-    rows = [row.text for row in page.driver.find_elements("css selector", "#timing tr")]
-    assert rows[0] == "Picture to wheels 26.4 41.0 48.7"
+    rows = [row.inner_text().split() for row in page.all("#timing tr")]
+    assert rows[0] == "Picture to wheels 26.4 41.0 48.7".split()
     assert "free some disk" in page.text("checks")
     assert "s ago  state    disarmed" in page.text("logs")
     box = "const box = document.getElementById('logs'); "

@@ -29,7 +29,7 @@ def file_of(folder: Path, content: bytes) -> str:
 def send(page: Page, path: str) -> None:
     page.go("/models")
     page.settle()
-    page.by("file").send_keys(path)
+    page.by("file").set_input_files(path)
     page.press("send")
 
 
@@ -100,13 +100,13 @@ def test_choose_go_back_let_in_and_delete(page: Page) -> None:
 
     page.press("[aria-label='Delete bad-one']")
     page.press("confirm-no")
-    assert not page.by("confirm").is_displayed() and card(page, "bad-one")
+    assert not page.by("confirm").is_visible() and card(page, "bad-one")
     page.press("[aria-label='Delete bad-one']")
     assert "bad-one" in page.text("confirm-text")
     page.press("confirm-yes")
     page.wait(lambda: not card(page, "bad-one"), "it is gone")
-    assert not page.by("confirm").is_displayed()
-    assert not page.driver.find_elements("css selector", "[aria-label='Delete oval']"), "not the one that drives"
+    assert not page.by("confirm").is_visible()
+    assert not page.all("[aria-label='Delete oval']"), "not the one that drives"
 
 
 def test_the_stop_button_lives_beside_the_question(page: Page) -> None:
@@ -120,13 +120,13 @@ def test_the_stop_button_lives_beside_the_question(page: Page) -> None:
 def test_the_pages_own_sha256(page: Page) -> None:
     page.go("/models")
     for length in (0, 3, 55, 56, 63, 64, 65, 119, 120, 1000, 1 << 20):
-        found = page.driver.execute_async_script(
-            """const [length, done] = arguments;
+        found = page.js(
+            """const [length] = arguments;
             const data = Uint8Array.from({length}, (_, i) => (i * 7 + 3) & 255);
-            import("/static/sha256.js").then(({Sha256}) => {
+            return import("/static/sha256.js").then(({Sha256}) => {
               const hash = new Sha256();
               for (let at = 0; at < length; at += 100003) hash.update(data.subarray(at, at + 100003));
-              done(hash.hex());
+              return hash.hex();
             });""",
             length,
         )

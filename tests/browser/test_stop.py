@@ -40,14 +40,13 @@ def test_is_in_sight_wherever_one_scrolls(page: Page, path: str, size: tuple[int
 
 @pytest.mark.parametrize("path", PAGES)
 def test_two_tabs_of_the_keyboard_reach_it(page: Page, path: str) -> None:
-    from selenium.webdriver.common.keys import Keys
-
     page.go(path)
     page.settle()
     page.js("document.activeElement.blur(); scrollTo(0, 0)")
-    page.css("body").send_keys(Keys.TAB, Keys.TAB)
+    for _ in range(2):
+        page.tab.keyboard.press("Tab")
     assert page.js("return document.activeElement.id") == "stop"
-    page.driver.switch_to.active_element.send_keys(Keys.ENTER)
+    page.tab.keyboard.press("Enter")
     page.mode("stopped")
 
 
@@ -63,20 +62,16 @@ def test_stops_a_car_that_drives_and_says_how_to_go_on(page: Page) -> None:
 
 
 def test_escape_stops_a_car_that_drives(page: Page) -> None:
-    from selenium.webdriver.common.keys import Keys
-
     drive(page)
     page.wait(lambda: page.text("mode") == "Drives by itself", "the page knows")
-    page.css("body").send_keys(Keys.ESCAPE)
+    page.tab.keyboard.press("Escape")
     page.mode("stopped")
 
 
 def test_escape_is_left_to_others_while_the_car_is_known_to_be_disarmed(page: Page) -> None:
-    from selenium.webdriver.common.keys import Keys
-
     page.go("/settings")
     page.settle()
-    page.by("name").send_keys(Keys.ESCAPE)
+    page.by("name").press("Escape")
     assert page.js("return document.getElementById('stop').dataset.pressed") is None
     assert page.backend.asked("/api/v1/stop") == []
 
@@ -93,9 +88,9 @@ def test_asks_until_the_car_has_answered(page: Page, broken: list[int]) -> None:
 
 def test_works_when_every_other_script_has_failed(page: Page) -> None:
     drive(page)
-    page.driver.execute_cdp_cmd("Network.enable", {})
-    page.driver.execute_cdp_cmd("Network.setBlockedURLs", {"urls": [f"*/static/{name}.js*" for name in MODULES]})
-    page.driver.get(page.backend.url + "/")
+    for name in MODULES:
+        page.tab.route(f"**/static/{name}.js*", lambda route: route.abort())
+    page.tab.goto(page.backend.url + "/")
     assert page.text("mode") == "Connecting"  # the page is dead
     page.by("stop").click()
     page.mode("stopped")
@@ -104,31 +99,33 @@ def test_works_when_every_other_script_has_failed(page: Page) -> None:
 def test_gets_itself_a_fresh_token(page: Page) -> None:
     drive(page)
     # As after a restart of the console: the token that the page has is nobody's any more.
-    page.driver.delete_cookie("session")
+    page.tab.context.clear_cookies(name="session")
     page.by("stop").click()
     page.mode("stopped")
 
 
-def test_says_what_to_do_without_a_session_or_an_answer(page: Page) -> None:
-    page.go("/login")
+def test_stops_without_a_session(page: Page) -> None:
+    drive(page)
     page.js("return fetch('/logout').then((answer) => answer.ok)")
     page.go("/login")
     page.by("stop").click()
-    page.wait(lambda: "Switch the car off" in page.text("stop-note"), "no session")
+    page.mode("stopped")
+    page.wait(lambda: "Stopped" in page.text("stop-note"), "it says so")
 
-    page.log_in()
-    page.wait(lambda: page.driver.find_elements("id", "start"), "logged in")
+
+def test_says_what_to_do_without_an_answer_and_does_not_give_up(page: Page) -> None:
     page.go("/")
-    page.driver.set_network_conditions(offline=True, latency=0, throughput=0)
+    page.offline(True)
     try:
         page.by("stop").click()
         page.wait(lambda: "does not answer" in page.text("stop-note"), "no answer")
     finally:
-        page.driver.delete_network_conditions()
-    page.mode("stopped")  # it has not given up
+        page.offline(False)
+    page.mode("stopped")
 
 
 def test_goes_out_though_the_page_is_closed_at_once(page: Page) -> None:
     drive(page)
     page.js("document.getElementById('stop').click(); location.assign('about:blank')")
+    page.tab.wait_for_url("about:blank")
     page.mode("stopped")
