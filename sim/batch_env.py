@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,7 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
 Frames = NDArray[np.uint8]
+Columns = dict[str, NDArray[Any]]
 
 # How an episode stands or ended; DeepRacer's words.
 IN_PROGRESS, LAP_COMPLETE, OFF_TRACK, IMMOBILIZED, REVERSED, TIME_UP = range(6)
@@ -68,6 +69,7 @@ class Step:
     last_ids: Ints  # (k,) cars whose episode ended without the road ending: lap complete or step limit
     last_frames: Frames  # (k, 120, 160, 1) their final pictures, for bootstrapping
     last_state: Floats  # (k, STATE_SIZE) and their final states
+    columns: Columns  # what params was made of: a reward function may change its params, not these
 
 
 class BatchEnv:
@@ -115,6 +117,8 @@ class BatchEnv:
         self._lengths = np.array([t.length_m for t in self.tracks])
         self._widths = np.array([t.width_m for t in self.tracks])
         self._waypoints = [t.waypoints for t in self.tracks]
+        most = max(len(t.center) for t in self.tracks)
+        self._numbers = np.stack([np.resize(t.waypoint_numbers, most) for t in self.tracks])
         # DeepRacer's is_reversed: the track's direction flag, set when it is driven against the order of its file.
         self._is_reversed = np.array([i >= len(tracks) for i in range(len(self.tracks))])
         longest = float(self._lengths.max())
@@ -306,7 +310,8 @@ class BatchEnv:
         status[progress >= 100.0] = LAP_COMPLETE
         self.status = status.copy()
 
-        params = self.reward_params(command)
+        columns = self.columns(command)
+        params = self._params(columns)
         reward = call_all(self.reward, params)
         truncated = status == TIME_UP
         terminated = (status != IN_PROGRESS) & ~truncated
@@ -326,22 +331,32 @@ class BatchEnv:
         if self.camera is not None:
             self._render(None)
         return Step(
-            self.frames, reward, terminated, truncated, status, progress, steps, params, last, last_frames, last_state
-        )
+            self.frames, reward, terminated, truncated, status, progress, steps, params, last, last_frames, last_state,
+            columns,
+        )  # fmt: skip
 
     def reward_params(self, command: Floats) -> list[dict[str, object]]:
         """The reward parameters of every car as it stands, after the commands (n, 2) in degrees and m/s."""
+        return self._params(self.columns(command))
+
+    def _params(self, columns: Columns) -> list[dict[str, object]]:
+        return build_params(**columns, waypoints=[self._waypoints[k] for k in self.track.tolist()])
+
+    def columns(self, command: Floats) -> Columns:
+        """What the reward parameters are made of, by ``build_params``'s names, copies of (n,) each."""
         front, heading = self._front()
         p = self.projection
-        return build_params(
-            x=front[:, 0], y=front[:, 1], heading_deg=np.degrees(heading), speed_mps=command[:, 1],
-            steering_deg=command[:, 0], steps=self.steps, progress=self.progress,
-            distance_from_center=p.distance_m, projection_distance=p.s_m, track_length=self._lengths[self.track],
-            track_width=p.track_width_m, is_left_of_center=p.is_left_of_center, prev_waypoint=p.prev_waypoint,
-            next_waypoint=p.next_waypoint, all_wheels_on_track=self._wheels_on.all(axis=1),
-            is_offtrack=~self._wheels_on.any(axis=1), is_reversed=self._is_reversed[self.track],
-            sim_time=self.steps * self.control_period_s, waypoints=[self._waypoints[k] for k in self.track.tolist()],
-        )  # fmt: skip
+        before = self._numbers[self.track, p.prev_waypoint]
+        wheels_on: NDArray[np.int64] = np.count_nonzero(self._wheels_on, axis=1)
+        return {
+            "x": front[:, 0], "y": front[:, 1], "heading_deg": np.degrees(heading), "speed_mps": command[:, 1],
+            "steering_deg": command[:, 0], "steps": self.steps.copy(), "progress": self.progress.copy(),
+            "distance_from_center": p.distance_m, "projection_distance": p.s_m,
+            "track_length": self._lengths[self.track], "track_width": p.track_width_m,
+            "is_left_of_center": p.is_left_of_center, "prev_waypoint": before, "next_waypoint": before + 1,
+            "all_wheels_on_track": wheels_on == 4, "is_offtrack": wheels_on == 0,
+            "is_reversed": self._is_reversed[self.track], "sim_time": self.steps * self.control_period_s,
+        }  # fmt: skip
 
     # -- what cars see and what only the simulator knows ---------------------------------------------------------------
 

@@ -34,12 +34,15 @@ class Track:
         center: (N+1, 2) metres, in the order of travel, the first row repeated at the end.
         left: (N+1, 2) metres, the border on the driver's left.
         right: (N+1, 2) metres, the border on the driver's right.
+        repeats: how often the file has each row of `center` one after the other; () is once each. Geometry does not
+            care, but people's reward functions count waypoints as the file does.
     """
 
     name: str
     center: FloatArray
     left: FloatArray
     right: FloatArray
+    repeats: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         for field in ("center", "left", "right"):
@@ -72,9 +75,17 @@ class Track:
     def waypoints(self) -> list[tuple[float, float]]:
         """The centre line as DeepRacer's ``waypoints``: (x, y) tuples, metres, the closing duplicate included.
 
-        Made once and shared: give a copy to code that may change it.
+        As many as the file has rows. Made once and shared: give a copy to code that may change it.
         """
-        return [(float(x), float(y)) for x, y in self.center]
+        return [(float(x), float(y)) for x, y in self._as_in_file(self.center)]
+
+    @cached_property
+    def waypoint_numbers(self) -> NDArray[np.int64]:
+        """(N+1,) where each row of `center` is in `waypoints`; the last place of a repeated one, as bisect_right."""
+        return np.cumsum(self.repeats or np.ones(len(self.center)), dtype=np.int64) - 1
+
+    def _as_in_file(self, rows: FloatArray) -> FloatArray:
+        return np.repeat(rows, self.repeats, axis=0) if self.repeats else rows
 
     @cached_property
     def bounds(self) -> tuple[float, float, float, float]:
@@ -95,12 +106,12 @@ class Track:
 
     def reversed(self) -> Track:
         """The same road driven the other way, named NAME_reversed."""
-        return Track(f"{self.name}_reversed", self.center[::-1], self.right[::-1], self.left[::-1])
+        return Track(f"{self.name}_reversed", self.center[::-1], self.right[::-1], self.left[::-1], self.repeats[::-1])
 
     def mirrored(self) -> Track:
         """The road seen in a mirror (x becomes -x): left bends become right bends; named NAME_mirrored."""
         flip = np.array([-1.0, 1.0])
-        return Track(f"{self.name}_mirrored", self.center * flip, self.right * flip, self.left * flip)
+        return Track(f"{self.name}_mirrored", self.center * flip, self.right * flip, self.left * flip, self.repeats)
 
 
 def signed_area_m2(ring: FloatArray) -> float:
@@ -165,7 +176,8 @@ def track_from_array(array: ArrayLike, name: str) -> Track:
     """A checked track from DeepRacer's table.
 
     Which border is left is decided by the geometry (the one with the smaller enclosed area is inner), not by the
-    columns. Rows whose centre repeats the row before are dropped from all three lines: six of ten real files have one.
+    columns. Rows whose centre repeats the row before are dropped from all three lines, and counted: six of ten real
+    files have one.
 
     Args:
         array: (N, 6) metres: center x, y, inner x, y, outer x, y; first row equal to the last.
@@ -203,19 +215,21 @@ def track_from_array(array: ArrayLike, name: str) -> Track:
         )
     table[-1] = table[0]
     moved = np.any(table[1:, :2] != table[:-1, :2], axis=1)
-    table = table[np.concatenate(([True], moved))]
+    kept = np.flatnonzero(np.concatenate(([True], moved)))
+    repeats = tuple(np.diff(np.append(kept, len(table))).tolist()) if len(kept) < len(table) else ()
+    table = table[kept]
     table[-1] = table[0]  # the last row itself may have been the repeated one
     center, first, second = table[:, 0:2], table[:, 2:4], table[:, 4:6]
     inner, outer = (first, second) if abs(signed_area_m2(first)) <= abs(signed_area_m2(second)) else (second, first)
     left, right = (inner, outer) if signed_area_m2(center) > 0.0 else (outer, inner)
-    track = Track(name, center, left, right)
+    track = Track(name, center, left, right, repeats)
     check_track(track)
     return track
 
 
 def track_to_array(track: Track) -> FloatArray:
-    """DeepRacer's (N+1, 6) table: center, inner, outer, metres."""
-    return np.concatenate((track.center, track.inner, track.outer), axis=1)
+    """DeepRacer's table: center, inner, outer, metres; repeated rows are repeated."""
+    return track._as_in_file(np.concatenate((track.center, track.inner, track.outer), axis=1))
 
 
 def save_track(track: Track, path: str | Path) -> None:

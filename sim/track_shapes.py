@@ -74,7 +74,8 @@ def road(name: str, ring: FloatArray, width_m: float) -> Track:
     # A corner of the picture at (0.5, 0.5) m and whole micrometres: files that people can read and compare.
     shift = 0.5 - np.concatenate(lines).min(axis=0)
     rounded = [np.round(line + shift, 6) + 0.0 for line in lines]
-    return Track(name, *(np.concatenate((line, line[:1])) for line in rounded))
+    center, left, right = (np.concatenate((line, line[:1])) for line in rounded)
+    return Track(name, center, left, right)
 
 
 def min_radius_m(track: Track) -> float:

@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import hashlib
 import io
 import json
@@ -236,4 +237,4 @@ def versions() -> dict[str, str]:
 
 
 def _named(track: Track, name: str) -> Track:
-    return Track(name, track.center, track.left, track.right)
+    return dataclasses.replace(track, name=name)

@@ -562,8 +562,10 @@ def test_step_results_are_complete() -> None:
     with closing(BatchEnv([OVAL], 3)) as env:
         assert env.reset().shape == (3, 120, 160, 1) and env.frames.dtype == np.uint8
         step = env.step(np.array([0, 5, 9]))
-    shapes = {name: np.shape(getattr(step, name)) for name in names - {"params"}}
+    shapes = {name: np.shape(getattr(step, name)) for name in names - {"params", "columns"}}
     assert shapes.pop("frames") == (3, 120, 160, 1)
     assert shapes.pop("last_ids") == (0,) and shapes.pop("last_frames") == (0, 120, 160, 1)
     assert shapes.pop("last_state") == (0, BatchEnv.STATE_SIZE)
     assert set(shapes.values()) == {(3,)} and len(step.params) == 3
+    assert {np.shape(column) for column in step.columns.values()} == {(3,)}
+    assert step.columns["x"].tolist() == [params["x"] for params in step.params]
