@@ -244,6 +244,9 @@ def _drive_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--track", metavar="T", help="of the simulated car: shipped name or .npy file")
     parser.add_argument("--look", choices=("nominal", "random"), default="nominal", help="of the simulated track")
     parser.add_argument("--seed", type=WHOLE, default=0, metavar="S", help="of the simulated car (default 0)")
+    parser.add_argument(
+        "--hardware", choices=("firmware-sim",), help="the simulated car behind the microcontroller's real firmware"
+    )
     parser.add_argument("--replay", type=Path, metavar="LOG", help="run the model over recorded frames, compare")
 
 

@@ -7,11 +7,11 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from firmware_bridge.board import FIRMWARE
 from firmware_bridge.errors import BridgeError, LinkError
 from firmware_bridge.finder import AUTO, find_bridges, usb_ports
 from firmware_bridge.wire import Wire
 
-FIRMWARE = Path(__file__).resolve().parent / "firmware"
 HEX = FIRMWARE / "build" / "bridge.hex"
 PART = "atmega328p"
 FLASH_BYTES = 32768

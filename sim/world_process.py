@@ -3,7 +3,7 @@
 ``python -m sim.world_process --runtime DIR --track NAME`` binds, in DIR, ``world.pulses`` (PULL), ``world.frames``
 (PUB) and ``world.facts`` (PUB), says ``world: ready`` on stderr, creates ``DIR/world.ready`` and drives until SIGTERM.
 
-- world.pulses: one JSON object {"steering_us", "throttle_us", "stamp_s", "from": "gate" | "guard"}. The newest stamp
+- world.pulses: one JSON object {"steering_us", "throttle_us", "stamp_s", "from": one of `SENDERS`}. The newest stamp
   wins, whoever sent it; what is older than 100 ms is no signal any more.
 - world.frames: two parts, JSON {"seq", "stamp_s", "height", "width"} and the gray bytes, row by row. Delivered the
   camera's latency after ``stamp_s``, the moment of exposure.
@@ -27,6 +27,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import Protocol
 
 import zmq
 
@@ -41,13 +42,21 @@ from vehicle.links import endpoint
 from vehicle.parent import end_with_parent
 
 READY_FILE = "world.ready"
-SENDERS = ("gate", "guard")
+SENDERS = ("gate", "guard", "board")  # or what hangs between (`sim.board_process`)
 # Further behind than this the world does not catch up: it stood still, and goes on from now.
 MAX_LATE_S = 0.1
 _FACTS_EVERY = 5  # steps: 10 Hz
 _FROM_FUTURE_S = 0.005
 OUTLIVES_S = 2.0  # a supervisor that died: the gate holds neutral for 0.2 s and its guard ends a second later
 _PULSE_KEYS = {"steering_us", "throttle_us", "stamp_s", "from"}
+
+
+class Stoppable(Protocol):
+    """What a signal stops."""
+
+    def stop(self) -> None:
+        """Return before the next step."""
+        ...
 
 
 class PulseInbox:
@@ -159,7 +168,7 @@ class World:
                 start_s += late_s
             if step % _FACTS_EVERY == 0:
                 self._publish_facts(start_s)
-            self._receive(now_s)
+            self._receive()
             self.car.step(*self.inbox.take(now_s))
             step += 1
 
@@ -174,10 +183,11 @@ class World:
             delivery_s = start_s + self.car.next_delivery_s / self.speed_up
             time.sleep(max(0.0, min(deadline_s, delivery_s) - time.monotonic()))
 
-    def _receive(self, now_s: float) -> None:
+    def _receive(self) -> None:
         refused = self.inbox.refused
         while self._pulses.poll(0):
-            self.inbox.offer(self._pulses.recv(), now_s)
+            data = self._pulses.recv()
+            self.inbox.offer(data, time.monotonic())  # now, lest one that has just been sent is of the future
         if self.inbox.refused and not refused:  # once: a sender that is wrong is so fifty times a second
             _say(f"pulses refused: {self.inbox.last_refusal}; further ones are only counted, in world.facts")
 
@@ -206,7 +216,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )  # fmt: skip
         world = World(car, args.runtime, args.speed_up)
         try:
-            with _stop_signals(world), _ready_file(args.runtime / READY_FILE):
+            with stop_signals(world), ready_file(args.runtime / READY_FILE):
                 _say("ready")
                 world.run()
         finally:
@@ -218,9 +228,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 @contextmanager
-def _stop_signals(world: World) -> Iterator[None]:
+def stop_signals(running: Stoppable) -> Iterator[None]:
+    """SIGTERM and SIGINT call its `stop`."""
+
     def on_signal(number: int, frame: FrameType | None) -> None:
-        world.stop()
+        running.stop()
 
     before = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
@@ -231,7 +243,7 @@ def _stop_signals(world: World) -> Iterator[None]:
 
 
 @contextmanager
-def _ready_file(path: Path) -> Iterator[None]:
+def ready_file(path: Path) -> Iterator[None]:
     """What a supervisor waits for; it holds the process id."""
     path.write_text(f"{os.getpid()}\n")
     try:

@@ -16,6 +16,7 @@ import zmq
 
 from calibration.mapping import Calibration, default_sim_calibration
 from calibration.store import load_calibration, save_calibration
+from vehicle import firmware_sim
 from vehicle.bundle import read_bundle
 from vehicle.car_config import CarConfig, load_car_config
 from vehicle.client import emit
@@ -92,6 +93,8 @@ def drive(args: argparse.Namespace) -> int:
             "laps are counted for the simulated car only: nobody sees a real one from above",
             next_step="hotlap drive --duration 60s, or without an end: Ctrl-C",
         )
+    if args.hardware == firmware_sim.NAME:
+        firmware_sim.prepare(config)
     runtime = runtime_dir(create=True)
     _refuse_second(runtime)
     with only_drive(runtime), ending_signals() as deafen:
@@ -112,7 +115,6 @@ def _drive(args: argparse.Namespace, config: CarConfig, runtime: Path, deafen: C
             "no model is installed", next_step="hotlap drive --model RUN/bundle.tar.gz, or hotlap models install BUNDLE"
         )
     car_toml = runtime / "car.toml"
-    car_toml.write_text(to_toml(config))
     parts = Supervisor(runtime, car_toml)
     facts: WorldFacts | None = None
     result: dict[str, Any] = {}
@@ -122,6 +124,10 @@ def _drive(args: argparse.Namespace, config: CarConfig, runtime: Path, deafen: C
             _say(f"starting the simulated car on {arguments[1]}")
             parts.start_world(arguments)
             facts = WorldFacts(runtime)
+        if args.hardware == firmware_sim.NAME:
+            _say("starting the microcontroller: the compiled firmware in simavr")
+            config = firmware_sim.start(parts, config, args.trace)
+        car_toml.write_text(to_toml(config))
         _say(f"starting gate and pilot; model {active.sha256[:12]}" + (", on trial" if active.trial else ""))
         parts.start("gate", "vehicle.gate", ["--trace", str(args.trace)] if args.trace is not None else [])
         parts.wait_answer("gate")
@@ -260,12 +266,15 @@ def _run(args: argparse.Namespace, runtime: Path, parts: Supervisor, facts: Worl
     deadline_s = begun_s + (args.duration_s or _FOREVER_S)
     seen = Seen()
     progress = Progress(args.arm)
+    board = firmware_sim.BoardWatch(runtime, begun_s) if "board" in parts.parts else None
     try:
         while (now_s := time.monotonic()) < deadline_s:
             parts.watch()
             if facts is not None:
                 seen = facts.update()
                 progress.car(seen)
+            if board is not None and (slow := board.look(now_s)) is not None:
+                _say(slow)
             if args.laps and seen.laps >= args.laps:
                 break
             if progress.disarmed_s(runtime, now_s) > _GIVE_UP_S and args.arm and args.laps:
@@ -289,6 +298,7 @@ def _run(args: argparse.Namespace, runtime: Path, parts: Supervisor, facts: Worl
         "mode": gate.get("mode"),
         "blocked": gate.get("blocked"),
         "duration_s": round(time.monotonic() - begun_s, 2),
+        "board": request(runtime, "board.request", {"op": "status"}) if board is not None else None,
         "console_url": console_url(runtime),
         "runtime": str(runtime),
     }
@@ -351,6 +361,8 @@ def _text(result: dict[str, Any], args: argparse.Namespace) -> str:
             lines.append(
                 f"{words}: " + ", ".join(f"{k} {figures[k]:.1f} ms" for k in _SHOWN if figures.get(k) is not None)
             )
+    if result["board"] is not None:
+        lines.append(firmware_sim.text(result["board"]))
     lines += [
         f"the {name} ended with status {status}: read {result['runtime']}/{name}.log"
         for name, status in result["exit_status"].items()

@@ -1,4 +1,4 @@
-"""Starts gate, pilot and, for the simulated car, the world, watches them, and stops them in the right order.
+"""Starts gate, pilot and, for the simulated car, world and board, watches them, and stops them in the right order.
 
 On the car systemd does this (``vehicle/services/``); on a laptop ``hotlap drive`` does. The supervisor is not part of
 what keeps the car safe: the gate decides by itself, and when the gate dies, its guard writes neutral. But a car must
@@ -92,16 +92,31 @@ class Supervisor:
                 cause="the base install is the car's; simulation and training are an extra",
                 next_step="pip install 'hotlap[train]', or --config car.toml for a real car or a folder of images",
             )
-        ready = self.runtime / "world.ready"
+        # The first start on a machine compiles the camera.
+        self._start_ready("world", "sim.world_process", arguments, 4 * START_TIMEOUT_S)
+
+    def start_board(self, arguments: Sequence[str]) -> Path:
+        """Start the microcontroller of the simulated car, after its world, and wait until it is there.
+
+        Returns:
+            its serial port.
+
+        Raises:
+            VehicleError: it did not start.
+        """
+        self._start_ready("board", "sim.board_process", arguments, START_TIMEOUT_S)
+        return self.runtime / "board.tty"
+
+    def _start_ready(self, name: str, module: str, arguments: Sequence[str], timeout_s: float) -> None:
+        """Start what makes a file NAME.ready once it is ready."""
+        ready = self.runtime / f"{name}.ready"
         ready.unlink(missing_ok=True)
-        self.start("world", "sim.world_process", arguments)
-        deadline_s = time.monotonic() + 4 * START_TIMEOUT_S  # the first start on a machine compiles the camera
+        self.start(name, module, arguments)
+        deadline_s = time.monotonic() + timeout_s
         while not ready.exists():
-            self._must_live("world")
+            self._must_live(name)
             if time.monotonic() > deadline_s:
-                raise VehicleError(
-                    f"the simulated car did not start within {4 * START_TIMEOUT_S:.0f} s", next_step=self._look("world")
-                )
+                raise VehicleError(f"the {name} did not start within {timeout_s:.0f} s", next_step=self._look(name))
             time.sleep(0.02)
 
     def wait_answer(self, name: str, timeout_s: float = START_TIMEOUT_S) -> dict[str, object]:
@@ -141,10 +156,10 @@ class Supervisor:
         return "\n".join(f"    {line}" for line in text.rstrip().splitlines()[-lines:])
 
     def watch(self) -> None:
-        """To be called a few times a second: restarts pilot and console some times, gives up when gate or world ended.
+        """To be called a few times a second: restarts pilot and console some times, gives up when another part ended.
 
         Raises:
-            VehicleError: gate or world ended, or pilot or console ended too often.
+            VehicleError: gate, board or world ended, or pilot or console ended too often.
         """
         for part in self.parts.values():
             if part.alive():
@@ -172,7 +187,7 @@ class Supervisor:
         Returns:
             the exit status of each; one that had to be killed has a negative one.
         """
-        for name in ("gate", "pilot", "console", "world"):
+        for name in ("gate", "pilot", "console", "board", "world"):
             part = self.parts.get(name)
             if part is None:
                 continue

@@ -3,45 +3,27 @@
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
+import select
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-FIRMWARE = Path(__file__).resolve().parents[2] / "firmware_bridge" / "firmware"
-BUILD = FIRMWARE / "build"
+from firmware_bridge.board import PACKAGES, BoardError, PinPulse, SimulatedBoard, build, missing_tools, read_pulse
+
 # Real time on a machine with other work: the simulation itself may be late, and says how late it was.
 SLACK_S = 0.1
 
 
 def built() -> Path:
     """The folder with bridge.elf and ptysim, built if they are not; skips without the tools, but not in CI."""
-    missing = [tool for tool in ("avr-gcc", "gcc", "make", "pkg-config") if shutil.which(tool) is None]
-    if not missing and subprocess.run(["pkg-config", "--exists", "simavr"]).returncode != 0:
-        missing = ["libsimavr-dev"]
+    missing = missing_tools()
     if missing:
         say = pytest.fail if os.environ.get("CI") else pytest.skip
-        say(f"{', '.join(missing)} missing: apt-get install gcc-avr avr-libc libsimavr-dev libelf-dev make pkg-config")
-    done = subprocess.run(
-        ["make", "-C", str(FIRMWARE), "all", "pty"], capture_output=True, text=True, errors="replace", timeout=240
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return BUILD
-
-
-@dataclass(frozen=True)
-class Pulse:
-    """One pulse on a pin: its rising edge on time.monotonic(), and whether a reset of the chip cut it short."""
-
-    t_s: float
-    channel: str
-    us: float
-    cut: bool
+        say(f"{', '.join(missing)} missing: apt-get install --no-install-recommends {PACKAGES}")
+    return build()
 
 
 class FirmwareBoard:
@@ -54,55 +36,57 @@ class FirmwareBoard:
 
     def __init__(self, build: Path, path: Path, boot_s: float | None = None) -> None:
         self.path = str(path)
-        self.pulses: list[Pulse] = []
+        self.pulses: list[PinPulse] = []
         self.said: list[str] = []
         self.lag_ms = 0.0
-        words = [str(build / "ptysim"), str(build / "bridge.elf"), self.path]
-        self._process = subprocess.Popen(
-            words if boot_s is None else [*words, str(int(1e3 * boot_s))],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
-        )  # fmt: skip
+        self._board = SimulatedBoard(build, path, boot_s)
+        self._ending = threading.Event()
         self._thread = threading.Thread(target=self._read, name="firmware board")
         self._thread.start()
         assert until(lambda: "ready" in self.said), "the simulator did not start"
 
     def tell(self, order: str) -> float:
         """Give an order of ``pty_main.c`` and wait until it is obeyed; when it was given."""
-        assert self._process.stdin is not None
         begun, told_s = len(self.said), time.monotonic()
-        self._process.stdin.write(order + "\n")
-        assert until(lambda: f"done {order}" in self.said[begun:]), self.said[begun:]
+        self._board.tell(order)
+
+        def obeyed() -> bool:
+            return any(line.startswith("done") and line.endswith(order) for line in self.said[begun:])
+
+        assert until(obeyed), self.said[begun:]
         return told_s
 
-    def throttle(self, since_s: float, until_s: float = float("inf")) -> list[Pulse]:
+    def throttle(self, since_s: float, until_s: float = float("inf")) -> list[PinPulse]:
         """The throttle pulses that began between the two."""
-        return [one for one in list(self.pulses) if one.channel == "throttle" and since_s <= one.t_s < until_s]
+        return [one for one in list(self.pulses) if one.channel == "throttle" and since_s <= one.rise_s < until_s]
 
     def last(self, channel: str) -> float:
         """Width in microseconds of the newest pulse."""
-        return next((one.us for one in reversed(list(self.pulses)) if one.channel == channel), 0.0)
+        return next((one.width_us for one in reversed(list(self.pulses)) if one.channel == channel), 0.0)
 
     def close(self) -> None:
-        assert self._process.stdin is not None and self._process.stdout is not None
-        self._process.stdin.close()
-        try:
-            self._process.wait(5.0)
-        finally:
-            self._process.kill()
-            self._process.wait()
-            self._thread.join()
-            self._process.stdout.close()
+        self._ending.set()
+        self._thread.join()
+        self._board.close()
 
     def _read(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            words = line.split()
-            if words[0] == "pulse":
-                self.pulses.append(Pulse(float(words[1]), words[2], float(words[3]), len(words) > 4))
-            else:
-                self.said.append(line.strip())
-                if words[0] == "lag":
-                    self.lag_ms = float(words[1])
+        while not self._ending.is_set():
+            select.select([self._board], [], [], 0.05)
+            try:
+                lines = self._board.take()
+            except BoardError:
+                return
+            for line in lines:
+                self._take(line)
+
+    def _take(self, line: str) -> None:
+        pulse = read_pulse(line)
+        if pulse is not None:
+            self.pulses.append(pulse)
+            return
+        self.said.append(line)
+        if line.startswith("lag"):
+            self.lag_ms = max(self.lag_ms, float(line.split()[2]))
 
 
 def until(condition: Callable[[], object], timeout_s: float = 10.0) -> bool:

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from calibration.mapping import speed_pulse_us
-from tests.firmware_bridge.firmware_board import SLACK_S, FirmwareBoard, Pulse, built, until
+from firmware_bridge.board import PinPulse
+from tests.firmware_bridge.firmware_board import SLACK_S, FirmwareBoard, built, until
 from tests.vehicle.gate_process import CALIBRATION, CENTER_US, MODEL, NEUTRAL_US, FakePilot, GateProcess
 
 pytestmark = [pytest.mark.firmware, pytest.mark.slow]
@@ -59,8 +60,8 @@ def drive(gate: GateProcess, board: FirmwareBoard) -> None:
     drive_again(gate, board)
 
 
-def moving(pulses: list[Pulse]) -> list[Pulse]:
-    return [one for one in pulses if not one.cut and abs(one.us - NEUTRAL_US) > 0.3]
+def moving(pulses: list[PinPulse]) -> list[PinPulse]:
+    return [one for one in pulses if not one.cut and abs(one.width_us - NEUTRAL_US) > 0.3]
 
 
 def drive_again(gate: GateProcess, board: FirmwareBoard) -> None:
@@ -78,14 +79,14 @@ def drive_again(gate: GateProcess, board: FirmwareBoard) -> None:
 
 def test_it_drives_and_no_guard_is_needed(gate: GateProcess, board: FirmwareBoard) -> None:
     drive(gate, board)
-    assert moving(board.throttle(0.0))[0].us < NEUTRAL_US
+    assert moving(board.throttle(0.0))[0].width_us < NEUTRAL_US
     assert until(lambda: gate.status()["actuator"]["state"] == "armed")  # asked once a second
     status = gate.status()
     assert status["guard"] is None and status["processes"]["guard"] is None
     actuator = status["actuator"]
     assert actuator["name"] == "bridge" and actuator["error"] is None
     assert actuator["counters"]["range_refused"] == actuator["counters"]["sequence_refused"] == 0
-    assert {round(one.us) for one in board.pulses if one.channel == "steering"} <= set(range(1200, 1701))
+    assert {round(one.width_us) for one in board.pulses if one.channel == "steering"} <= set(range(1200, 1701))
 
 
 def test_a_disarmed_gate_holds_calibrated_neutral(gate: GateProcess, board: FirmwareBoard) -> None:
@@ -102,7 +103,7 @@ def test_the_gate_killed_is_neutral_on_the_pin(gate: GateProcess, board: Firmwar
     gate.wait()
     time.sleep(0.5)
     after = moving(board.throttle(killed_s))
-    assert not after or after[-1].t_s - killed_s < SAFE_S + SLACK_S
+    assert not after or after[-1].rise_s - killed_s < SAFE_S + SLACK_S
     assert board.last("throttle") == pytest.approx(NEUTRAL_US, abs=0.3)
     # And the next gate finds the board, whose port the kernel has closed.
     gate.pilot and gate.pilot.close()
@@ -115,7 +116,7 @@ def test_the_gate_stopped_is_neutral_on_the_pin(gate: GateProcess, board: Firmwa
     stopped_s = gate.send_signal(signal.SIGSTOP)
     time.sleep(0.5)
     after = moving(board.throttle(stopped_s))
-    assert not after or after[-1].t_s - stopped_s < SAFE_S + SLACK_S
+    assert not after or after[-1].rise_s - stopped_s < SAFE_S + SLACK_S
     continued_s = gate.send_signal(signal.SIGCONT)
     assert until(lambda: gate.status()["mode"] == "disarmed")
     assert moving(board.throttle(continued_s + SLACK_S)) == []
@@ -130,7 +131,7 @@ def test_unplugged_for_longer_than_any_gate_would_wait_and_it_drives_again(
     assert until(lambda: gate.status()["mode"] == "disarmed")
     time.sleep(3.0)
     after = moving(board.throttle(pulled_s))
-    assert not after or after[-1].t_s - pulled_s < SAFE_S + SLACK_S
+    assert not after or after[-1].rise_s - pulled_s < SAFE_S + SLACK_S
     assert "actuator" in gate.reasons()
     assert "bridge" in gate.status()["actuator"]["error"]
     board.tell("plug")
@@ -147,7 +148,7 @@ def test_a_corrupted_line_is_neutral_or_what_was_commanded(gate: GateProcess, bo
     board.tell("corrupt 0")
     clean_s = time.monotonic()
     low, high = sorted((DRIVING_US, NEUTRAL_US))
-    widths = [one.us for one in board.throttle(corrupted_s, clean_s) if not one.cut]
+    widths = [one.width_us for one in board.throttle(corrupted_s, clean_s) if not one.cut]
     assert widths and all(low - 0.5 <= us <= high + 0.5 for us in widths)
     assert widths[-1] == pytest.approx(NEUTRAL_US, abs=0.3)
     assert until(lambda: "actuator" not in gate.reasons(), 15.0), gate.status()["actuator"]
@@ -160,7 +161,7 @@ def test_a_signal_is_neutral_and_a_clean_end(gate: GateProcess, board: FirmwareB
     ended_s = gate.send_signal(number)
     assert gate.wait() == 0
     after = moving(board.throttle(ended_s))
-    assert not after or after[-1].t_s - ended_s < 0.1 + SLACK_S
+    assert not after or after[-1].rise_s - ended_s < 0.1 + SLACK_S
     assert until(lambda: any(line.startswith("closed") for line in board.said))
     assert board.last("throttle") == pytest.approx(NEUTRAL_US, abs=0.3)
 
@@ -174,7 +175,7 @@ def test_a_link_that_has_died_ends_the_gate(gate: GateProcess, board: FirmwareBo
     assert gate.wait() == 1  # systemd starts another one
     assert "thread died: ZeroDivisionError" in gate.stderr()
     after = moving(board.throttle(broken_s))
-    assert not after or after[-1].t_s - broken_s < SAFE_S + 2 * SLACK_S
+    assert not after or after[-1].rise_s - broken_s < SAFE_S + 2 * SLACK_S
 
 
 def test_a_board_that_is_not_there_is_said_at_once(gate: GateProcess, board: FirmwareBoard) -> None:

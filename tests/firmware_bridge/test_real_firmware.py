@@ -13,13 +13,14 @@ from pathlib import Path
 import pytest
 
 from calibration.mapping import Calibration
+from firmware_bridge.board import PinPulse
 from firmware_bridge.errors import LinkError
 from firmware_bridge.finder import find_bridges
 from firmware_bridge.link import Link, open_link
 from firmware_bridge.messages import Channel, Config, Estop, Reset, State
 from firmware_bridge.selftest import selftest
 from firmware_bridge.snapshot import LinkState, Snapshot
-from tests.firmware_bridge.firmware_board import SLACK_S, FirmwareBoard, Pulse, built, until
+from tests.firmware_bridge.firmware_board import SLACK_S, FirmwareBoard, built, until
 from vehicle.actuators.bridge import BridgeActuator
 from vehicle.errors import ActuatorError
 
@@ -98,9 +99,9 @@ def near(us: float) -> object:
     return pytest.approx(us, abs=WIDTH_US)
 
 
-def fast(pulses: list[Pulse], neutral_us: float = NEUTRAL[1]) -> list[Pulse]:
+def fast(pulses: list[PinPulse], neutral_us: float = NEUTRAL[1]) -> list[PinPulse]:
     """Those that are not neutral, and no stump that a reset has left."""
-    return [one for one in pulses if not one.cut and one.us != near(neutral_us)]
+    return [one for one in pulses if not one.cut and one.width_us != near(neutral_us)]
 
 
 def test_a_fresh_board_gives_no_pulses_until_it_is_told_where_neutral_is(board: FirmwareBoard) -> None:
@@ -144,7 +145,7 @@ def test_what_is_commanded_is_on_the_pins(board: FirmwareBoard, driver: Driver) 
     assert set(seen.telemetry.counters.since(seen.baseline)) <= {"good"}
     assert seen.frames is not None and vars(seen.frames) == begun | {"good": seen.frames.good}
     throttle = board.throttle(0.0)
-    gaps = [after.t_s - before.t_s for before, after in zip(throttle, throttle[1:], strict=False)]
+    gaps = [after.rise_s - before.rise_s for before, after in zip(throttle, throttle[1:], strict=False)]
     assert all(0.0199 < gap < 0.0201 + board.lag_ms / 1e3 for gap in gaps[1:])
 
 
@@ -156,7 +157,7 @@ def test_silence_is_neutral(board: FirmwareBoard, driver: Driver) -> None:
     assert driver.link.wait(lambda seen: state(seen) is State.FAILSAFE, 2.0)
     time.sleep(0.1)
     after = fast(board.throttle(last_s))
-    assert after and after[-1].t_s - last_s < SAFE_S + SLACK_S
+    assert after and after[-1].rise_s - last_s < SAFE_S + SLACK_S
     assert board.last("throttle") == near(NEUTRAL[1])
     driver.pulses, driver.driving = NEUTRAL, True
     assert driver.armed()
@@ -181,7 +182,7 @@ def test_unplugged_and_plugged_in_again(board: FirmwareBoard, driver: Driver) ->
     assert driver.link.wait(lambda seen: seen.state is LinkState.DOWN, 5.0)
     time.sleep(0.3)
     moving = fast(board.throttle(pulled_s))
-    assert not moving or moving[-1].t_s - pulled_s < SAFE_S + SLACK_S
+    assert not moving or moving[-1].rise_s - pulled_s < SAFE_S + SLACK_S
     driver.pulses = NEUTRAL
     board.tell("plug")
     assert driver.link.wait(lambda seen: seen.state is LinkState.UP and seen.sessions == 2, 10.0)
@@ -205,7 +206,7 @@ def test_a_hung_chip_is_reset_by_its_watchdog_and_the_link_comes_back(
     hello = driver.link.snapshot().hello
     assert hello is not None and hello.reset_cause & 8
     moving = fast(board.throttle(hung_s))
-    assert moving[-1].t_s - hung_s < 0.14 + SLACK_S
+    assert moving[-1].rise_s - hung_s < 0.14 + SLACK_S
     assert len([line for line in board.said if line.startswith("watchdog")]) == 1
 
 
@@ -219,7 +220,7 @@ def test_a_corrupted_line_never_makes_another_pulse(board: FirmwareBoard, driver
     driver.pulses = NEUTRAL
     assert driver.link.wait(lambda seen: seen.state is LinkState.UP and state(seen) is not None, 10.0)
     assert driver.armed()
-    widths = {round(one.us) for one in board.throttle(corrupted_s) if not one.cut}
+    widths = {round(one.width_us) for one in board.throttle(corrupted_s) if not one.cut}
     assert widths <= {1300, 1446}
     seen = driver.link.snapshot()
     assert seen.telemetry is not None and seen.telemetry.counters.crc_errors + seen.telemetry.counters.frame_errors > 10
@@ -297,7 +298,7 @@ def test_the_actuator_drives_and_its_limits_are_the_calibration_s(
     assert actuator.facts()["state"] == "armed" and actuator.facts()["supply_v"] == pytest.approx(5.0, abs=0.1)
     begun_s = time.monotonic()
     assert write(actuator, (1700.0, 1311.0), "drive", lambda: board.last("throttle") == near(1311.0)) is None
-    rise = [one.us for one in board.throttle(begun_s)]
+    rise = [one.width_us for one in board.throttle(begun_s)]
     assert all(abs(after - before) <= 52.5 + WIDTH_US for before, after in zip(rise, rise[1:], strict=False))  # slew
     error = write(actuator, (1700.0, 1300.0), "drive", lambda: board.last("throttle") == near(1300.0), 1.0)
     assert error is not None and "not armed" in error.what
@@ -313,4 +314,4 @@ def test_calibration_mode_on_the_real_firmware(board: FirmwareBoard, actuator: B
     assert board.last("steering") == near(1900.0)
     assert write(actuator, (1900.0, 1250.0), "calibration", lambda: board.last("throttle") == near(1250.0)) is None
     assert write(actuator, neutral, "neutral:disarmed", lambda: board.last("throttle") == near(1446.0)) is None
-    assert {round(one.us) for one in board.throttle(0.0)} <= set(range(1250, 1447))
+    assert {round(one.width_us) for one in board.throttle(0.0)} <= set(range(1250, 1447))

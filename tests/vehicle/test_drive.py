@@ -30,7 +30,7 @@ NO_ARGUMENTS = argparse.Namespace(laps=None, track=None, seed=3, look="nominal",
 FIGURES = {"p50": 1.0, "p99": 2.0, "max": 3.0, "late": 7, "missed": 9}
 RESULT = {
     "laps": 2, "lap_times_s": [12.3456, 11.5], "off_track": 1, "interval_ms": FIGURES, "inference_ms": FIGURES,
-    "frame_to_pulse_ms": None, "mode": "disarmed",
+    "frame_to_pulse_ms": None, "mode": "disarmed", "board": None,
     "blocked": [{"reason": "stale_frame", "value": "old", "cure": "look"}],
     "exit_status": {"world": 0, "gate": 0, "pilot": 0}, "runtime": "/run/car",
 }  # fmt: skip

@@ -11,9 +11,10 @@
  *   pulse T steering|throttle US a finished pulse, T is its rising edge; a pulse that a reset cut short says "cut" after US
  *   open T | closed T            somebody has the port open, or has closed it
  *   watchdog T                   the watchdog has reset the chip (seen at most half a millisecond later)
- *   lag MS                       the simulation was so late, more than ever before and more than 5 ms; the chip's time
- *                                stands still then, so that it sees no silence that the host did not keep
- *   done COMMAND                 a line from stdin was obeyed
+ *   lag T MS                     the simulation was so late, by more than 5 ms; the chip's time stands still for so long, so
+ *                                that it sees no silence that the host did not keep
+ *   cpu T SECONDS                once a second: processor time used so far
+ *   done T COMMAND               a line from stdin was obeyed
  * Lines on stdin: unplug, plug, reset (the pin), power (off and on), hang loop, hang interrupt, supply MILLIVOLTS,
  * corrupt PERCENT (of the bytes, both ways), quit. The end of stdin is quit: it does not outlive who started it.
  * A reader of stdout that is too slow loses lines; time does not wait. */
@@ -42,7 +43,6 @@ static const char *link_path;
 static int master = -1;
 static double origin_s; /* when cycle 0 would have been */
 static double boot_s = -1.0, boot_end_s;
-static double worst_lag_s;
 static bool was_open;
 static int corrupt_percent;
 static uint32_t watchdogs;
@@ -61,7 +61,7 @@ static double at_s(uint64_t cycle)
 
 static void say(const char *format, ...)
 {
-    char line[128];
+    char line[256];
     va_list list;
     va_start(list, format);
     int size = vsnprintf(line, sizeof line, format, list);
@@ -166,6 +166,17 @@ static void skip_to(double time_s)
     origin_s = time_s - 1e-6 * (double)sim_now(sim) / CYCLES_PER_US;
 }
 
+static void tell_cpu(double time_s)
+{
+    static double next_s;
+    if (time_s < next_s)
+        return;
+    next_s = time_s + 1.0;
+    struct timespec used;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used);
+    say("cpu %.6f %.3f\n", time_s, (double)used.tv_sec + 1e-9 * (double)used.tv_nsec);
+}
+
 static void watch_port(double time_s)
 {
     bool open_now = is_open();
@@ -182,14 +193,12 @@ static void watch_port(double time_s)
 static void run_to(double time_s)
 {
     double lag_s = time_s - at_s(sim_now(sim)) - 1e-6 * SLICE_US;
-    if (lag_s > worst_lag_s + 0.001 && lag_s > LAG_SHOWN_S) {
-        worst_lag_s = lag_s;
-        say("lag %.1f\n", 1e3 * lag_s);
-    }
-    /* This process was not let run: the chip's time stood still as well. To catch up would show the chip a silence of the
-     * host, whose bytes all came at once, that never was. */
-    if (lag_s > LAG_SHOWN_S)
+    /* This process was not let run, or the machine is too slow for it: the chip's time stood still as well. To catch up
+     * would show the chip a silence of the host, whose bytes all came at once, that never was. */
+    if (lag_s > LAG_SHOWN_S) {
+        say("lag %.6f %.1f\n", time_s, 1e3 * lag_s);
         skip_to(time_s - 1e-6 * SLICE_US);
+    }
     while (at_s(sim_now(sim)) < time_s) {
         if (sim_run(sim, sim_now(sim) + SLICE_US * CYCLES_PER_US)) {
             fprintf(stderr, "ptysim: the chip has crashed\n");
@@ -250,7 +259,8 @@ static void take_orders(void)
         used = 0;
         char order[sizeof line];
         strcpy(order, line);
-        say(obey(order) ? "done %s\n" : "unknown %s\n", line);
+        bool known = obey(order);
+        say("%s %.6f %s\n", known ? "done" : "unknown", now_s(), line);
     }
 }
 
@@ -274,7 +284,7 @@ int main(int count, char **words)
     if (count == 4)
         boot_s = 1e-3 * atof(words[3]);
     fcntl(STDOUT_FILENO, F_SETFL, fcntl(STDOUT_FILENO, F_GETFL) | O_NONBLOCK);
-    /* On time, where the system allows it: a quarter of a core is all that it takes. */
+    /* On time, where the system allows it: a tenth of a core is all that it takes. */
     sched_setscheduler(0, SCHED_FIFO, &(struct sched_param){.sched_priority = 5});
     signal(SIGPIPE, SIG_IGN);
     plug();
@@ -286,6 +296,7 @@ int main(int count, char **words)
     for (;;) {
         double time_s = now_s();
         take_orders();
+        tell_cpu(time_s);
         watch_port(time_s);
         bool running = time_s >= boot_end_s;
         take_from_host(running);
