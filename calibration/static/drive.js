@@ -5,7 +5,9 @@ import { Camera } from "./camera.js";
 import { busy, byId, showError, text } from "./dom.js";
 import { Gamepad, Keys, Stick } from "./inputs.js";
 import { Lease } from "./lease.js";
+import "./look.js";
 import { showReasons } from "./shell.js";
+import { laps, show } from "./simulated.js";
 import { watch } from "./state.js";
 import { number, problems } from "./words.js";
 
@@ -168,6 +170,7 @@ function paint() {
   if (state !== null) {
     paintCap(state);
     paintFigures(state);
+    show("simulated", laps(state.simulated));
   }
 }
 

@@ -1,7 +1,7 @@
 // What every page behind the login shows: the mode in the header, a stop that is on, a connection that is gone.
 
 import { post } from "./api.js";
-import { busy, byId, el, icon, showError, text } from "./dom.js";
+import { busy, byId, el, icon, text } from "./dom.js";
 import { watch } from "./state.js";
 import { explain, modeText, problems } from "./words.js";
 
@@ -40,15 +40,28 @@ function silent() {
   );
 }
 
+function loggedOut() {
+  return el(
+    "div",
+    { class: "notice warn" },
+    el("p", { class: "what" }, "You are logged out."),
+    el("p", {}, "The session has ended, or the car was started anew. The stop button works all the same."),
+    el("a", { class: "button", href: `/login?next=${encodeURIComponent(location.pathname)}` }, "Log in again"),
+  );
+}
+
+let stranger = false; // the car answers, but not to somebody without a session
+
 watch((state) => {
+  stranger &&= state === null;
   const pill = byId("mode");
-  const mode = state === null ? "silent" : state.mode;
+  const mode = stranger ? "stranger" : state === null ? "silent" : state.mode;
   if (pill.dataset.mode !== String(mode)) {
     pill.dataset.mode = String(mode);
   }
-  text(pill, mode === null ? "Not running" : modeText(mode));
+  text(pill, mode === null ? "Not running" : stranger ? "Logged out" : modeText(mode));
   if (state === null) {
-    banner("silent", silent());
+    banner(mode, stranger ? loggedOut() : silent());
     return;
   }
   if (state.name) {
@@ -61,9 +74,7 @@ watch((state) => {
   }
 });
 
-document.addEventListener("hotlap:loggedout", () => {
-  showError(byId("errors"), { what: "You are logged out.", cause: "the session has ended", reason: "logged_out" });
-});
+document.addEventListener("hotlap:loggedout", () => (stranger = true));
 
 let told = "";
 

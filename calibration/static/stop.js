@@ -1,5 +1,6 @@
 // The emergency stop. It imports nothing and needs nothing of the page but its button, so that it works when every
-// other script, the event stream or the camera has failed. One press asks again and again until the car has answered.
+// other script, the event stream or the camera has failed, and on the login page. It needs no session either: one that
+// has expired must not keep a car moving. One press asks again and again until the car has answered.
 
 const AGAIN_MS = 400; // a request that is still on its way does not hold up the next one
 const PATIENCE_MS = 2500;
@@ -12,7 +13,6 @@ const note = document.getElementById("stop-note");
 let begun = null; // when the press was that has not been answered yet
 let timer = null;
 let flying = 0;
-let token = document.querySelector('meta[name="csrf-token"]')?.content ?? "";
 let armed = { known: false, at: 0 };
 
 function say(text, link) {
@@ -33,10 +33,27 @@ function finished(text, link) {
   say(text, link);
 }
 
-// A token that has expired must not be what keeps a car moving: the page itself has a fresh one.
-async function renewToken() {
-  const page = await fetch("/", { credentials: "same-origin", cache: "no-store" });
-  token = /name="csrf-token" content="([^"]*)"/.exec(await page.text())?.[1] ?? token;
+// Stopping is for everybody; going on is for who is logged in, and somebody who is not must be told.
+async function mayGoOn() {
+  try {
+    return (await fetch("/auth", { credentials: "same-origin", cache: "no-store" })).status !== 401;
+  } catch {
+    return true; // not known: the page itself says so when it is otherwise
+  }
+}
+
+async function stopped() {
+  const done = "Stopped. The motor is at rest until you release the stop.";
+  finished(done);
+  setTimeout(() => note.textContent === done && say(""), SAID_MS);
+  document.dispatchEvent(new CustomEvent("hotlap:stopped"));
+  if (!(await mayGoOn()) && begun === null) {
+    const page = document.getElementById("login") ? null : location.pathname;
+    finished(
+      page ? "Stopped. The motor is at rest. You are logged out; for everything else," : "Stopped. The motor is at rest.",
+      page && { href: `/login?next=${encodeURIComponent(page)}`, text: "log in again." },
+    );
+  }
 }
 
 async function ask() {
@@ -52,7 +69,7 @@ async function ask() {
       keepalive: true, // it leaves even when the page is closed in the same moment
       credentials: "same-origin",
       cache: "no-store",
-      headers: { "Content-Type": "application/json", "X-CSRFToken": token },
+      headers: { "Content-Type": "application/json" },
       body: "{}",
       signal: abort.signal,
     });
@@ -61,17 +78,7 @@ async function ask() {
     }
     // A 200 alone is not enough: a hotel's Wi-Fi answers everything with its own page.
     if (answer.ok && (await answer.json()).ok === true) {
-      const done = "Stopped. The motor is at rest until you release the stop.";
-      finished(done);
-      setTimeout(() => note.textContent === done && say(""), SAID_MS);
-      document.dispatchEvent(new CustomEvent("hotlap:stopped"));
-    } else if (answer.status === 401) {
-      finished("Not stopped from here: you are not logged in. Switch the car off, or", {
-        href: `/login?next=${encodeURIComponent(location.pathname)}`,
-        text: "log in.",
-      });
-    } else if (answer.status === 400 || answer.status === 403) {
-      await renewToken();
+      stopped();
     } else {
       say(`The car answered with an error (${answer.status}). Trying again. If it moves: switch it off.`);
     }
