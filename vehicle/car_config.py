@@ -95,6 +95,14 @@ class CarConfig:
         return Path(self.calibration).expanduser() if self.calibration else self.state_path() / "calibration.json"
 
 
+INSTALLED = Path("/etc/hotlap/car.toml")  # where tools/install-car.sh puts it, and what the services read
+
+
+def this_car(named: Path | None) -> Path | None:
+    """The ``car.toml`` that was named, else the installed one; None where there is none: the simulated car."""
+    return named if named is not None or not INSTALLED.exists() else INSTALLED
+
+
 def load_car_config(path: str | os.PathLike[str] | None) -> CarConfig:
     """Read ``car.toml``; None is the simulated car.
 

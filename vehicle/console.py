@@ -27,7 +27,7 @@ from calibration.durable import write_durably
 from calibration.errors import HotlapError
 from calibration.server import ConsoleServer, ServerError, redirecting
 from calibration.tls import ensure_certificate, fingerprint, server_context
-from vehicle.car_config import CarConfig, load_car_config
+from vehicle.car_config import CarConfig, load_car_config, this_car
 from vehicle.console_facts import addresses
 from vehicle.console_link import ConsoleLink
 from vehicle.links import CONSOLE_FACTS, private_dir, runtime_dir
@@ -213,7 +213,7 @@ def console_command(args: argparse.Namespace) -> int:
     Raises:
         HotlapError: see `ConsoleProcess`.
     """
-    config = load_car_config(args.config)
+    config = load_car_config(this_car(args.config))
     store = PasswordStore(console_folder(config))
     as_json = bool(getattr(args, "json", False))
     try:

@@ -23,13 +23,14 @@ from calibration.car_link import CarRefused, Picture, Saliency
 from calibration.durable import make_folders, write_durably
 from calibration.errors import CalibrationError
 from calibration.store import SavedCalibration
-from calibration.values import Calibration, check_calibration
+from calibration.values import Calibration
 from vehicle import console_facts
+from vehicle.calibrate_save import CalibrationKeeper
 from vehicle.car_config import CarConfig
 from vehicle.config import to_toml
 from vehicle.console_models import RELOAD_TIMEOUT_S, ConsoleModels
 from vehicle.console_saliency import ConsoleSaliency
-from vehicle.console_sockets import Asker, Listener
+from vehicle.console_sockets import Asker, Listener, granted
 
 TIMEOUT_S = 1.0
 STOP_TIMEOUT_S = 2.0  # nobody gives up early on an emergency stop
@@ -60,7 +61,7 @@ class ConsoleLink:
         self._figures: dict[str, Any] = {}
         self._figures_s: float | None = None
         self._measuring = threading.Lock()
-        self._saving = threading.Lock()
+        self._keeper = CalibrationKeeper(config.calibration_path(), self.ask)
         self._calibration: tuple[object, Calibration | None] = (None, None)
         self._name = self._read_name()
 
@@ -77,7 +78,7 @@ class ConsoleLink:
     def ask(self, request: Mapping[str, object]) -> dict[str, Any]:
         """See `CarLink`."""
         timeout_s = STOP_TIMEOUT_S if request.get("op") in ("stop", "disarm") else TIMEOUT_S
-        return _granted(self._gate.ask(request, timeout_s))
+        return granted(self._gate.ask(request, timeout_s))
 
     def _is_armed(self) -> bool:
         """A gate that does not answer is not running, and a hung one is held at neutral by its guard."""
@@ -87,7 +88,7 @@ class ConsoleLink:
             return False
 
     def _reload(self) -> dict[str, Any]:
-        return _granted(self._pilot.ask({"op": "reload"}, RELOAD_TIMEOUT_S))
+        return granted(self._pilot.ask({"op": "reload"}, RELOAD_TIMEOUT_S))
 
     # --- what is seen
 
@@ -131,7 +132,7 @@ class ConsoleLink:
         found: dict[str, Any] = {"missing": []}
         for name, asker in (("gate", self._gate), ("pilot", self._pilot)):
             try:
-                answer = _granted(asker.ask({"op": "status"}, _FIGURES_TIMEOUT_S))
+                answer = granted(asker.ask({"op": "status"}, _FIGURES_TIMEOUT_S))
                 answer.pop("ok", None)
                 found[name] = answer
             except CarRefused as refused:
@@ -228,52 +229,15 @@ class ConsoleLink:
 
     def save_calibration(self, calibration: Calibration) -> None:
         """See `CarLink`."""
-        check_calibration(calibration)
-        with self._saving:
-            self._refuse_unless_disarmed()
-            store.save_calibration(self._config.calibration_path(), calibration)
-            self._take_calibration()
+        self._keeper.save(calibration)
 
     def undo_calibration(self) -> Calibration:
         """See `CarLink`."""
-        with self._saving:
-            self._refuse_unless_disarmed()
-            found = store.undo(self._config.calibration_path())
-            self._take_calibration()
-        return found
+        return self._keeper.undo()
 
     def restore_calibration(self, revision: int) -> Calibration:
         """See `CarLink`."""
-        with self._saving:
-            self._refuse_unless_disarmed()
-            found = store.restore(self._config.calibration_path(), revision)
-            self._take_calibration()
-        return found
-
-    def _refuse_unless_disarmed(self) -> None:
-        """Before the disk is touched. Without a gate nothing is armed."""
-        try:
-            mode = self.ask({"op": "status"}).get("mode")
-        except CarRefused:
-            return
-        if mode != "disarmed":
-            raise CarRefused(
-                "not_disarmed",
-                f"the car is {mode}",
-                cause="a calibration changes only while nothing can move",
-                next_step="end the emergency stop first" if mode == "stopped" else "disarm it, then save again",
-            )
-
-    def _take_calibration(self) -> None:
-        """Have the gate read the file; where it will not, the one before is in force again on the disk as well."""
-        try:
-            self.ask({"op": "calibration"})
-        except CarRefused as refused:
-            if refused.reason == "no_answer":
-                return  # it reads the file when it starts
-            with contextlib.suppress(CalibrationError):  # the very first one has none before it
-                store.undo(self._config.calibration_path())
-            raise
+        return self._keeper.restore(revision)
 
     # --- the name
 
@@ -297,23 +261,6 @@ class ConsoleLink:
         except (OSError, ValueError, KeyError, TypeError):
             found = ""
         return found if isinstance(found, str) and _NAME.fullmatch(found) else self._config.name
-
-
-def _granted(answer: dict[str, Any]) -> dict[str, Any]:
-    """The answer, if it is no refusal.
-
-    Raises:
-        CarRefused: it is one.
-    """
-    if answer.get("ok") is True:
-        return answer
-    raise CarRefused(
-        str(answer.get("reason") or "refused"),
-        str(answer.get("what") or answer.get("reason") or "the car refuses"),
-        cause=str(answer.get("cause") or ""),
-        next_step=str(answer.get("next") or ""),
-        blocked=answer.get("blocked") or (),
-    )
 
 
 def _as_object(calibration: Calibration | None) -> dict[str, Any] | None:

@@ -24,6 +24,23 @@ _MAX_IDLE = 8  # connections kept for each process
 _MAX_SIDE = 4096
 
 
+def granted(answer: dict[str, Any]) -> dict[str, Any]:
+    """The answer, if it is no refusal.
+
+    Raises:
+        CarRefused: it is one.
+    """
+    if answer.get("ok") is True:
+        return answer
+    raise CarRefused(
+        str(answer.get("reason") or "refused"),
+        str(answer.get("what") or answer.get("reason") or "the car refuses"),
+        cause=str(answer.get("cause") or ""),
+        next_step=str(answer.get("next") or ""),
+        blocked=answer.get("blocked") or (),
+    )
+
+
 class Asker:
     """Requests to one process, each on a connection that no other request uses meanwhile.
 

@@ -264,6 +264,7 @@ class Gate:
             "actuator": {**self._actuator_facts, "error": self._pulses.error},
             "guard": guard and {"alive": self._guard_alive, "error": guard.error, "starts": guard.starts},
             "log": self._journal.facts(),
+            "calibration_path": str(self._config.calibration_path().absolute()),
         }
 
     def _tell_state(self, now_s: float) -> None:

@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from calibration.store import load_calibration
-from vehicle.car_config import CarConfig, load_car_config
+from vehicle.car_config import CarConfig, load_car_config, this_car
 from vehicle.client import emit
 from vehicle.errors import GateError
 from vehicle.links import request, runtime_dir
@@ -24,7 +24,7 @@ def models(args: argparse.Namespace) -> int:
         ConfigError: the car's configuration is wrong.
         CalibrationError: the car's calibration is damaged.
     """
-    car = load_car_config(getattr(args, "config", None))
+    car = load_car_config(this_car(getattr(args, "config", None)))
     store = ModelStore(car.state_path() / "models", is_armed=is_armed)
     as_json = bool(getattr(args, "json", False))
     action = args.action or "list"

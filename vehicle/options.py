@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+CAR_FOUND = "the car (default: the installed one, /etc/hotlap/car.toml, else the simulated one)"
+
 
 def client_options(parser: argparse.ArgumentParser) -> None:
     """The options of arm, disarm and status."""
@@ -35,9 +37,7 @@ def models_options(parser: argparse.ArgumentParser) -> None:
     rows.append(actions.add_parser("rollback", help="back to the model before"))
     for row in (*rows, parser):
         # SUPPRESS: what was given before the action's name must not be undone by the action's own default.
-        row.add_argument(
-            "--config", type=Path, metavar="car.toml", default=argparse.SUPPRESS, help="the car (default: simulated)"
-        )
+        row.add_argument("--config", type=Path, metavar="car.toml", default=argparse.SUPPRESS, help=CAR_FOUND)
         row.add_argument(
             "--json", action="store_true", default=argparse.SUPPRESS, help="print exactly one JSON object on stdout"
         )
@@ -45,7 +45,7 @@ def models_options(parser: argparse.ArgumentParser) -> None:
 
 def console_options(parser: argparse.ArgumentParser) -> None:
     """The options of ``hotlap console`` and of ``python -m vehicle.console``."""
-    parser.add_argument("--config", type=Path, metavar="car.toml", help="the car (default: the simulated one)")
+    parser.add_argument("--config", type=Path, metavar="car.toml", help=CAR_FOUND)
     parser.add_argument("--runtime", type=Path, metavar="DIR", help="folder of the sockets (default: found)")
     parser.add_argument("--host", default="", metavar="ADDRESS", help="listen there only (default: everywhere)")
     parser.add_argument("--port", type=int, metavar="N", help="HTTPS (default: 443 where allowed, else 8443)")

@@ -199,7 +199,7 @@ def test_health_facts_and_logs(link: ConsoleLink, gate: GateProcess) -> None:
     found = rows()
     assert (found["gate"], found["pilot"], found["calibration"], found["model"]) == ("ok", "ok", "ok", "fail")
     facts = link.facts()
-    assert facts["version"] == "1.2.3" and 'kind = "none"' in facts["car_toml"]
+    assert facts["version"] == "1.2.3" and 'kind = "none"' in facts["car_toml"]["keys"]
     json.dumps([link.health(), facts], allow_nan=False)
     gate.ask("stop")
     assert until(lambda: any("state    stopped" in line for line in link.logs(50)))
@@ -223,7 +223,7 @@ def test_a_damaged_or_missing_log_is_read_as_far_as_it_goes(tmp_path: Path) -> N
 
 def test_passwords_of_cameras_are_not_shown() -> None:
     text = 'source = "http://user:secret@10.0.0.1/x" and http://10.0.0.2/a@b'
-    assert console_facts.without_passwords(text) == 'source = "http://...@10.0.0.1/x" and http://10.0.0.2/a@b'
+    assert without_passwords(text) == 'source = "http://...@10.0.0.1/x" and http://10.0.0.2/a@b'
 
 
 # --- calibration
@@ -265,7 +265,7 @@ def test_a_calibration_that_the_gate_refuses_is_taken_back(
     link: ConsoleLink, gate: GateProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The car was armed between the question and the saving."""
-    monkeypatch.setattr(link, "_refuse_unless_disarmed", lambda: gate.ask("stop"))
+    monkeypatch.setattr(link._keeper, "_refuse_unless_disarmed", lambda: gate.ask("stop"))
     assert refused(link.save_calibration, WANTED).reason == "not_disarmed"
     assert load_calibration(gate.state_dir / "calibration.json") == Calibration() == link.calibration()
 
