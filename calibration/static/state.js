@@ -46,6 +46,7 @@ export function flatten(raw) {
     uptime: gate.uptime_s ?? null,
     actuator: gate.actuator ?? null,
     camera: pilot?.camera ?? null,
+    simulated: raw.simulated ?? null,
   };
 }
 
