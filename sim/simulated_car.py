@@ -254,6 +254,8 @@ class SimulatedCar:
             "travelled_m": pose.travelled_m,
             "moving": self._moving(),
             "signal": self.signal,
+            "steering_deg": self._steering_deg,  # what servo and speed controller make of the pulses: where one would
+            "motor_mps": self._speed_mps,  # see the wheels point, and how fast they would turn off the ground
             "stamp_s": pose.time_s,
         }
 

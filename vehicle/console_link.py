@@ -31,6 +31,7 @@ from vehicle.config import to_toml
 from vehicle.console_models import RELOAD_TIMEOUT_S, ConsoleModels
 from vehicle.console_saliency import ConsoleSaliency
 from vehicle.console_sockets import Asker, Listener, granted
+from vehicle.console_world import ConsoleWorld
 
 TIMEOUT_S = 1.0
 STOP_TIMEOUT_S = 2.0  # nobody gives up early on an emergency stop
@@ -56,6 +57,7 @@ class ConsoleLink:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._gate, self._pilot = Asker(self._context, runtime, "gate"), Asker(self._context, runtime, "pilot")
         self._listener = Listener(self._context, runtime)
+        self._world = ConsoleWorld(self._context, runtime, config.simulated)
         self._models = ConsoleModels(config, folder, self._is_armed, self._reload)
         self._saliency = ConsoleSaliency(self._listener.newest, self._bundle_that_drives)
         self._figures: dict[str, Any] = {}
@@ -69,6 +71,7 @@ class ConsoleLink:
         """Close the sockets; end the listener, and the maps' thread and process."""
         self._saliency.close()
         self._listener.close()
+        self._world.close()
         self._gate.close()
         self._pilot.close()
         self._context.destroy(linger=0)
@@ -110,6 +113,7 @@ class ConsoleLink:
             "pilot": figures["pilot"],
             "action": picture and {"steering_deg": picture.steering_deg, "speed_mps": picture.speed_mps},
             "frame_age_ms": round(1e3 * age_s, 1) if isinstance(age_s, (int, float)) else None,
+            "simulated": self._world.newest(),
             "name": self._name,
             "console_version": self._version,
             "calibration": _as_object(self.calibration()),

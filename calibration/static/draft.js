@@ -1,5 +1,7 @@
 // The calibration that is being made, beside the one that is saved. Nothing here talks to the car.
 
+import { turnedSpeeds } from "./speeds.js";
+
 /** What a DeepRacer has before anybody calibrates it (calibration/values.py). */
 export const TYPICAL = {
   steering: { left_us: 1700, center_us: 1450, right_us: 1200, max_deg: 30, points: [] },
@@ -65,12 +67,12 @@ export class Draft {
     this.tell();
   }
 
-  /** Forwards is backwards. Speeds that were measured the other way are void. */
+  /** Forwards is backwards, at every pulse that is known. */
   swapThrottle() {
     const { throttle } = this.now;
     [throttle.forward_us, throttle.reverse_us] = [throttle.reverse_us, throttle.forward_us];
     [throttle.forward_start_us, throttle.reverse_start_us] = [throttle.reverse_start_us, throttle.forward_start_us];
-    throttle.curve = [];
+    throttle.curve = turnedSpeeds(throttle.curve);
     this.tell();
   }
 

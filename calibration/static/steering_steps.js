@@ -10,6 +10,7 @@ export class SteeringSteps {
     this.draft = draft;
     this.name = null;
     this.pendingUs = null; // what the car has not been told yet
+    this.seenDeg = null; // where the wheels point, if that is known: only a simulated car tells
     for (const name of Object.keys(NAMES)) {
       this.slider(name).addEventListener("input", () => this.moved(name));
     }
@@ -75,7 +76,19 @@ export class SteeringSteps {
     const travel = Math.max(100, Math.abs(steering.left_us - steering.right_us)) / 2;
     const reference = this.name === "center" ? (steering.left_us + steering.right_us) / 2 : steering.center_us;
     const right = (this.sign * (us - reference)) / travel;
-    const turn = Math.max(-45, Math.min(45, right * 30));
+    this.turn(this.seenDeg === null ? right * 30 : -this.seenDeg);
+  }
+
+  /** The simulated car says where its wheels point, + is left; null: a real one, or none. */
+  see(deg) {
+    this.seenDeg = deg;
+    if (deg !== null) {
+      this.turn(-deg);
+    }
+  }
+
+  turn(rightDeg) {
+    const turn = Math.max(-45, Math.min(45, rightDeg));
     for (const wheel of document.querySelectorAll(".step:not([hidden]) .car-front")) {
       wheel.setAttribute("transform", `rotate(${turn.toFixed(1)})`);
     }

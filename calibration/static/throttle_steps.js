@@ -4,6 +4,7 @@
 import { parting } from "./api.js";
 import { byId, text } from "./dom.js";
 import { holdable, Ramp } from "./hold.js";
+import { fittingSpeeds, turnedSpeeds } from "./speeds.js";
 
 const START_REACH_US = 200; // nothing turns so far from the middle: then it never will
 const END_REACH_US = 500;
@@ -127,17 +128,20 @@ export class ThrottleSteps {
       throttle.neutral_us = (first + second) / 2;
       const forward = this.way === "forward";
       [throttle.forward_start_us, throttle.reverse_start_us] = forward ? [first, second] : [second, first];
+      if (before.forward_us > before.neutral_us !== forward) {
+        // every pulse that is known stays as it is, and means the other direction
+        [throttle.forward_us, throttle.reverse_us] = [before.reverse_us, before.forward_us];
+        [this.measured.forward, this.measured.reverse] = [this.measured.reverse, this.measured.forward];
+        throttle.curve = turnedSpeeds(throttle.curve);
+      }
       for (const name of ["forward", "reverse"]) {
         if (!this.measured[name]) {
-          // as far from standstill as before, on the side where it belongs now
-          const reach = Math.abs(before[`${name}_us`] - before.neutral_us);
+          // as far from standstill as before
+          const reach = Math.abs(throttle[`${name}_us`] - before.neutral_us);
           throttle[`${name}_us`] = throttle.neutral_us + this.sign(name) * reach;
         }
       }
-      const turned = before.forward_us > before.neutral_us !== throttle.forward_us > throttle.neutral_us;
-      if (turned) {
-        throttle.curve = []; // speeds that were measured the other way round are void
-      }
+      throttle.curve = fittingSpeeds(throttle.curve, throttle);
     }
     this.draft.tell();
     this.show();

@@ -2,6 +2,8 @@
 
 import { byId, showError, text } from "./dom.js";
 import { Lease } from "./lease.js";
+import { show, wheels } from "./simulated.js";
+import { watch } from "./state.js";
 import { SteeringSteps } from "./steering_steps.js";
 import { ThrottleSteps } from "./throttle_steps.js";
 
@@ -30,6 +32,11 @@ export class Wizard {
     byId("again").addEventListener("click", () => this.hold(true));
     byId("raised").addEventListener("change", () => this.paint());
     byId("max-deg").addEventListener("input", () => this.paint());
+    watch((state) => {
+      const simulated = state?.simulated ?? null;
+      show("simulated", this.kind !== null && this.lease.held ? wheels(simulated) : "");
+      this.parts.steering.see(simulated?.steering_deg ?? null);
+    });
   }
 
   get step() {

@@ -72,6 +72,7 @@ class FakeCar:
                 disk_free_bytes=9_400_000_000,
             )  # fmt: skip
             self.name = "Car 7"
+            self.simulated: dict[str, Any] | None = None  # what a world would report
             self.pilot = True
             self.model, self.trial = sha256_of("oval"), False
             self.installed = {
@@ -155,6 +156,7 @@ class FakeCar:
             "uptime_s": 3725.0,
             "pilot": pilot if self.pilot else None,
             "action": {"steering_deg": self.steering_deg, "speed_mps": self.speed_mps} if self.pilot else None,
+            "simulated": self.simulated,
             "name": self.name,
             "console_version": "0.1.0",
         }

@@ -133,6 +133,81 @@ def test_motor_to_a_saved_calibration(page: Page) -> None:
     assert now["forward_us"] <= NEUTRAL_US - 60.0 and now["reverse_us"] >= NEUTRAL_US + 50.0
 
 
+def put(page: Page, calibration: dict[str, Any]) -> None:
+    """Save it without the page."""
+    token = "document.querySelector('meta[name=csrf-token]').content"
+    headers = f"{{'Content-Type': 'application/json', 'X-CSRFToken': {token}}}"
+    source = f"return fetch('/api/v1/calibration', {{method: 'PUT', headers: {headers}, body: arguments[0]}})"
+    assert page.js(f"{source}.then((answer) => answer.ok)", json.dumps({"calibration": calibration}))
+
+
+def test_a_motor_that_turns_the_other_way_is_put_right_with_its_measured_speeds(page: Page) -> None:
+    page.go("/calibrate")
+    reversed_one = {
+        "neutral_us": 1446.0, "forward_us": 1603.5, "reverse_us": 1311.0, "forward_start_us": 1476.0,
+        "reverse_start_us": 1421.0, "curve": [[-2.0, 1390.0], [-0.5, 1410.0], [0.5, 1500.0]],
+    }  # fmt: skip
+    put(page, {**saved(page), "throttle": reversed_one})
+    begin_motor(page)
+    hold(page, "first", 24.0)
+    page.press("input[value=reverse]")
+    page.press("next")
+    hold(page, "second", 16.0)
+    for _ in range(3):
+        page.press("next")
+    page.mode("disarmed")
+    page.press("save")
+    page.wait(lambda: "Saved" in page.text("saved"), "saved")
+    now = saved(page)["throttle"]
+    shift_us = now["neutral_us"] - NEUTRAL_US
+    assert (now["forward_us"], now["reverse_us"]) == (1311.0 + shift_us, 1603.5 + shift_us)
+    assert now["curve"] == [[-0.5, 1500.0], [0.5, 1410.0], [2.0, 1390.0]]
+
+
+def test_the_wheels_of_a_simulated_car_are_told(page: Page) -> None:
+    """Nobody can look at them."""
+    seen = {"steering_deg": 12.04, "motor_mps": -0.5, "laps": 1, "lap_times_s": [12.34], "off_track": 2}
+    page.backend.set(car={"simulated": seen})
+    open_page(page)
+    assert not page.by("simulated").is_visible()
+    page.press("begin-steering")
+    page.press("next")
+    words = "Simulated car: the front wheels point 12.0° to the left; the wheels turn backwards at 0.50 m/s."
+    page.wait(lambda: page.text("simulated") == words, page.text("simulated"))
+    wheels = page.css("[data-step=center] .car-front")
+    page.wait(lambda: wheels.get_attribute("transform") == "rotate(-12.0)", "the picture shows it")
+    page.backend.set(car={"simulated": {**seen, "steering_deg": 0.0, "motor_mps": 0.0}})
+    words = "Simulated car: the front wheels point straight ahead; the wheels stand still."
+    page.wait(lambda: page.text("simulated") == words, page.text("simulated"))
+    page.press("leave")
+    page.wait(lambda: not page.by("simulated").is_visible(), "only while it is calibrated")
+    page.go("/")
+    words = "Simulated car: 1 lap, the last in 12.3 s; off the track 2 times."
+    page.wait(lambda: page.text("simulated") == words, page.text("simulated"))
+
+
+SPEEDS = """
+return import("/static/speeds.js").then(({fittingSpeeds}) => fittingSpeeds(arguments[0], {
+  neutral_us: 1446, forward_us: arguments[1], reverse_us: 1603.5, forward_start_us: 1421, reverse_start_us: null}));
+"""
+
+
+@pytest.mark.parametrize(
+    ("forward_us", "kept"),
+    [
+        (1311.0, [[-1.0, 1500.0], [0.5, 1410.0], [1.0, 1400.0]]),
+        (1405.0, [[-1.0, 1500.0], [0.5, 1410.0], [0.75, 1405.0]]),  # between two of them: what it was measured to be
+        (1409.9, [[-1.0, 1500.0], [0.5, 1410.0]]),  # as good as one of them
+        (1420.5, []),  # no forward speed is left: none at all
+    ],
+)
+def test_measured_speeds_beyond_a_new_full_speed_are_void(
+    page: Page, forward_us: float, kept: list[list[float]]
+) -> None:  # fmt: skip
+    page.go("/calibrate")
+    assert page.js(SPEEDS, [[-1.0, 1500.0], [0.5, 1410.0], [1.0, 1400.0]], forward_us) == kept
+
+
 def test_steps_are_bounded_and_letting_go_is_neutral_at_once(page: Page) -> None:
     begin_motor(page)
     hold(page, "first", 20.0)
