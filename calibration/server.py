@@ -21,7 +21,7 @@ from collections.abc import Callable
 from typing import Any
 
 from cheroot.makefile import MakeFile
-from cheroot.server import HTTPConnection, HTTPRequest
+from cheroot.server import HeaderReader, HTTPConnection, HTTPRequest
 from cheroot.ssl import Adapter
 from cheroot.wsgi import Server
 
@@ -76,7 +76,22 @@ class _OneSlash:
         return re.sub(rb"^([A-Z]+ )/+", rb"\1/", self._rfile.readline())
 
 
+class _Headers(HeaderReader):
+    def __call__(self, rfile: Any, hdict: dict[bytes, bytes] | None = None) -> dict[bytes, bytes]:
+        """The headers of a request.
+
+        Raises:
+            ValueError: they are none, which the server answers with a 400.
+        """
+        try:
+            return dict(super().__call__(rfile, hdict))
+        except UnboundLocalError:  # cheroot's own slip: the first line is the continuation of nothing
+            raise ValueError("Illegal continuation line.") from None
+
+
 class _Request(HTTPRequest):
+    header_reader = _Headers()
+
     def parse_request(self) -> None:
         """The handshake where it is still to be done, then request line and headers, all within `REQUEST_S`."""
         sock = self.conn.socket

@@ -1,7 +1,8 @@
 """The console process: pages and APIs over HTTPS, and a redirection from HTTP. ``python -m vehicle.console``.
 
-It may be killed at any time: the gate takes its leases back by itself, and an autonomous car drives on. Exit status: 0
-after SIGTERM, SIGINT or SIGHUP; 1 where a server died; 2 for what is wrong with configuration, ports or certificate.
+It may be killed at any time: the gate takes its leases back by itself, and an autonomous car drives on, or stops where
+car.toml says so (``drive.without_console``). Exit status: 0 after SIGTERM, SIGINT or SIGHUP; 1 where a server died; 2
+for what is wrong with configuration, ports or certificate.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from types import FrameType
 
 from calibration.app import ConsoleSettings, create_app
 from calibration.auth import PasswordStore
+from calibration.car_link import CarRefused
 from calibration.console import EXTENSION, MAX_EVENT_STREAMS, MAX_VIEWERS, Console
 from calibration.durable import write_durably
 from calibration.errors import HotlapError
@@ -139,6 +141,8 @@ class ConsoleProcess:
             for server in self._servers:
                 server.drop_slow()
             if watchdog_s is not None and now_s - fed_s >= watchdog_s:
+            with contextlib.suppress(CarRefused):
+                self.link.ask({"op": "console"})  # a sign of life; it renews no lease and moves nothing
                 fed_s = now_s
                 notify("WATCHDOG=1")
             if self._announce and now_s - looked_s >= _LOOK_AT_ADDRESSES_S:

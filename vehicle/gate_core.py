@@ -210,6 +210,8 @@ class GateCore:
         self._facts = facts
         self._ticks += 1
         fault = fault or facts.fault() or ("lease_lost" if self._controls.lost(now_s) else None)
+        if fault is None and facts.console_gone is not None and self.mode is Mode.AUTONOMOUS:
+            fault = "console_lost"
         if fault is not None and self.armed:
             self._fail(fault, now_s)
         self._output = self._decide(now_s, step_s)

@@ -34,6 +34,7 @@ MESSAGES_A_TICK = 64
 STATE_TICKS = 5  # 10 Hz
 FACTS_TICKS = 50  # 1 Hz
 TIDY_S = 10.0
+CONSOLE_S = 2.0  # without a sign of life, which a console gives twice a second, it is gone
 
 
 class Ending(Protocol):
@@ -85,6 +86,7 @@ class Gate:
         self._mode_put_out = self._mode_told = self.core.mode
         self._frame_s: float | None = None  # stamp of the frame behind the newest intent, until its pulse is out
         self._frame_to_pulse_s: deque[float] = deque(maxlen=RING)
+        self._console_s = float("-inf")
         self._ticks = self._messages = 0
         self._early = False  # whether this period has had its step out of turn
         self._begun_s = self._tidied_s = self._watchdog_s = time.monotonic()
@@ -203,9 +205,14 @@ class Gate:
     # --- requests
 
     def _answer(self, message: object) -> dict[str, Any]:
-        """Obey a request. The core knows all but {"op": "calibration"}: load the file again, its guard with it."""
+        """Obey a request. The core knows all but {"op": "calibration"}, load the file again, its guard with it, and
+        {"op": "console"}, the console's sign of life.
+        """
         now_s = time.monotonic()
         op = message.get("op") if isinstance(message, dict) else None
+        if op == "console":
+            self._console_s = now_s
+            return {"ok": True, "mode": self.core.mode.value}
         try:
             answer = self._load_calibration() if op == "calibration" else self.core.request(message, now_s)
         except RequestRefused as refused:
@@ -246,7 +253,15 @@ class Gate:
             battery_fraction=self._actuator_facts.get("battery_fraction"),
             temperature_c=health.temperature_c,
             disk_free_bytes=health.disk_free_bytes,
+            console_gone=self._console_gone(time.monotonic()),
         )
+
+    def _console_gone(self, now_s: float) -> str | None:
+        """Since when, where car.toml has the car stop then."""
+        age_s = now_s - self._console_s
+        if self._config.drive.without_console == "go_on" or age_s <= CONSOLE_S:
+            return None
+        return f"silent for {age_s:.1f} s (at most {CONSOLE_S:g} s)" if self._console_s > 0.0 else "not seen yet"
 
     def _status(self, now_s: float) -> dict[str, Any]:
         """What the core does not know of itself."""

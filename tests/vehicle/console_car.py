@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import re
+import socket
 import ssl
 import threading
 import time
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import zmq
+from flask import Flask
 
 from calibration.auth import PasswordStore
 from tests.vehicle.gate_process import MODEL, FakePilot, GateProcess
@@ -93,6 +96,12 @@ class ConsoleCar:
     def address(self) -> str:
         return f"127.0.0.1:{self.port}"
 
+    @property
+    def app(self) -> Flask:
+        found = self.console.https.wsgi_app
+        assert isinstance(found, Flask)
+        return found
+
     def drive_ready(self) -> None:
         """A pilot sends good intents from now on."""
         self.pilot = FakePilot(self.gate.runtime)
@@ -114,13 +123,27 @@ def unverified() -> ssl.SSLContext:
     return context
 
 
+def raw(port: int, request: bytes, timeout_s: float = 2.0) -> bytes:
+    """What the server says to these very bytes, until it closes the connection, says no more, or time is up."""
+    with unverified().wrap_socket(socket.create_connection(("127.0.0.1", port))) as connection:
+        connection.settimeout(timeout_s)
+        answer, begun_s = b"", time.monotonic()
+        with contextlib.suppress(OSError):
+            connection.sendall(request)
+            while time.monotonic() - begun_s < 3 * timeout_s and (piece := connection.recv(65536)):
+                answer += piece
+    return answer
+
+
 class Https:
-    """A browser of a few lines: one connection, cookies, the CSRF token."""
+    """A browser of a few lines: one connection, cookies, the CSRF token, and the statuses that it has seen."""
 
     def __init__(self, port: int, timeout_s: float = 10.0) -> None:
         self.connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=timeout_s, context=unverified())
         self.cookies: dict[str, str] = {}
         self.token = ""
+        self.statuses: list[int] = []
+        self._used_s = 0.0
 
     def ask(
         self, method: str, path: str, body: object = None, headers: dict[str, str] | None = None
@@ -128,9 +151,13 @@ class Https:
         """Status, the JSON of the answer (or {}), and its text."""
         sent = {"Cookie": "; ".join(f"{k}={v}" for k, v in self.cookies.items()), "X-CSRFToken": self.token}
         data = body if isinstance(body, (bytes, type(None))) else json.dumps(body).encode()
+        if time.monotonic() - self._used_s > 5.0:
+            self.connection.close()  # the server does so after ten idle seconds
         self.connection.request(method, path, data, {**sent, **(headers or {})})
         answer = self.connection.getresponse()
         text = answer.read().decode()
+        self.statuses.append(answer.status)
+        self._used_s = time.monotonic()
         for cookie in answer.headers.get_all("Set-Cookie") or []:
             name, _, value = cookie.partition(";")[0].partition("=")
             self.cookies[name] = value

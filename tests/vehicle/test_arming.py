@@ -96,6 +96,8 @@ def test_what_keeps_the_car_from_every_mode(wanted: Mode, changes: dict[str, Any
         ({"frame_age_s": None}, "stale_frame", "never"),
         ({"frame_age_s": 0.161}, "stale_frame", "161 ms old (at most 160 ms)"),
         ({"frame_age_s": math.nan}, "stale_frame", "nan"),
+        ({"facts": facts(console_gone="silent")}, "no_console", "silent"),
+        ({"facts": facts(console_gone="")}, "no_console", ""),
     ],
 )
 def test_what_the_pilot_must_have_done(changes: dict[str, Any], reason: str, value: str) -> None:
@@ -117,19 +119,19 @@ def test_the_limit_itself_is_allowed(changes: dict[str, Any]) -> None:
 
 
 def test_every_reason_is_told_at_once() -> None:
-    ill = Facts("bus error", False, "disk full", True, 0.0, 99.0, 0)
+    ill = Facts("bus error", False, "disk full", True, 0.0, 99.0, 0, "silent")
     everything = {
         "mode": Mode.STOPPED, "calibrated": False, "facts": ill, "tick_age_s": None, "neutral_frames": 0,
         "model": "", "intent_age_s": None, "frame_age_s": None, "steady_s": 0.0, "refusal": "nan",
     }  # fmt: skip
     assert names(**everything) == [
         "stopped", "uncalibrated", "gate_stalled", "esc_neutral", "actuator", "guard", "log", "undervoltage",
-        "battery", "temperature", "disk", "no_model", "intent_refused", "stale_intent", "stale_frame",
+        "battery", "temperature", "disk", "no_console", "no_model", "intent_refused", "stale_intent", "stale_frame",
     ]  # fmt: skip
 
 
 def test_the_facts_that_disarm() -> None:
-    assert facts(**HEALTHY).fault() is None
+    assert facts(**HEALTHY, console_gone="silent").fault() is None  # of an autonomous car only: the core sees to it
     assert facts(undervoltage=True, battery_fraction=0.0, temperature_c=99.0, disk_free_bytes=0).fault() is None
     assert Facts().fault() == "guard"
     assert facts(actuator_error="").fault() == "actuator"

@@ -25,8 +25,8 @@ import pytest
 
 from calibration.server import ConsoleServer, redirecting
 from calibration.tls import CertificateError, ensure_certificate, fingerprint, server_context
-from tests.vehicle.console_car import ConsoleCar, Https, unverified
-from tests.vehicle.gate_process import NEUTRAL_US, until
+from tests.vehicle.console_car import ConsoleCar, Https, raw, unverified
+from tests.vehicle.gate_process import MODEL, NEUTRAL_US, FakePilot, GateProcess, until
 from tests.vehicle.pilot_rig import make_bundle
 from vehicle.console import main
 from vehicle.links import console_url
@@ -120,6 +120,41 @@ def test_an_autonomous_car_drives_on_without_its_console(car: ConsoleCar, browse
     assert car.gate.status()["mode"] == "autonomous"
 
 
+def test_where_car_toml_has_it_so_an_autonomous_car_stops_without_its_console(short: Path) -> None:
+    """The gate sees to it, by the console's sign of life; a console that only hangs gives none either."""
+    folder = short / "gate"
+    folder.mkdir()
+    gate = GateProcess(folder)
+    gate.config.write_text(gate.config.read_text() + '[drive]\nwithout_console = "stop"\n')
+    gate.start().wait_answer()
+    process: subprocess.Popen[str] | None = None
+    try:
+        gate.pilot = FakePilot(gate.runtime)
+        assert gate.ask("model", sha256=MODEL, trial=False)["ok"]
+        assert until(lambda: gate.reasons() == {"disarmed", "no_console"}), gate.reasons()
+        assert gate.ask("arm", mode="autonomous")["reason"] == "blocked"
+        for number in (signal.SIGKILL, signal.SIGSTOP):
+            process = start(folder)
+            assert until(lambda: gate.ask("arm", mode="autonomous")["ok"], 60.0), gate.reasons()
+            assert until(lambda: gate.throttle()[-1].cause == "drive")
+            os.kill(process.pid, number)
+            gone_s = time.monotonic()
+            assert until(lambda: gate.status()["mode"] == "disarmed")
+            fault = gate.status()["fault"]
+            assert fault["name"] == "console_lost"
+            last_s = max(row.t_s for row in gate.throttle() if row.cause == "drive")
+            assert last_s - gone_s < 2.1  # the last sign of life was before that
+            process.kill()
+            process.communicate()
+            process = None
+        assert gate.moving_after(last_s + 0.001) == []
+    finally:
+        if process is not None:
+            process.kill()
+            process.communicate()
+        gate.close()
+
+
 # --- the server
 
 
@@ -154,23 +189,11 @@ def test_a_request_that_trickles_in_is_cut_off(car: ConsoleCar, monkeypatch: pyt
         assert time.monotonic() - begun_s < 5.0
 
 
-def raw(car: ConsoleCar, request: bytes, timeout_s: float = 2.0) -> bytes:
-    """What the server says to these very bytes, until it closes the connection or says no more."""
-    with unverified().wrap_socket(socket.create_connection(("127.0.0.1", car.port))) as connection:
-        connection.settimeout(timeout_s)
-        answer = b""
-        with contextlib.suppress(OSError):
-            connection.sendall(request)
-            while piece := connection.recv(65536):
-                answer += piece
-    return answer
-
-
 NONSENSE = (
     (b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 20000 + b"\r\n\r\n", (413, 431)),
     (b"GET /" + b"y" * 20000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", (414,)),
     (b"POST /api/v1/stop HTTP/1.1\r\nHost: x\r\nContent-Length: 999999999\r\n\r\n", (413,)),
-    (b"POST /api/v1/stop HTTP/1.1\r\nHost: x\r\nContent-Length: -5\r\n\r\n", (400, 401)),
+    (b"POST /api/v1/stop HTTP/1.1\r\nHost: x\r\nContent-Length: -5\r\n\r\n", (200, 400)),
     (b"POST /api/v1/stop HTTP/1.1\r\nHost: x\r\nContent-Length: x\r\n\r\n", (400,)),
     (b"POST /login HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nGET /\r\n0\r\n\r\n", (411,)),
     (b"NONSENSE\r\n\r\n", (400,)),
@@ -181,13 +204,14 @@ NONSENSE = (
     (b"GET / HTTP/1.1\r\nHost: x\r\nCookie: session=\xff\xfe; deepracer_token=\x00\r\n\r\n", (200, 400)),
     (b"GET / HTTP/1.1\r\nHost: a\rb\r\n\r\n", (200, 400)),
     (b"GET / HTTP/1.1\r\nHost: [::\r\n\r\n", (200, 400)),
+    (b"GET / HTTP/1.1\r\n folded\r\nHost: x\r\n\r\n", (400,)),
     (b"POST /login HTTP/1.1\r\nHost: [\r\nOrigin: https://[\r\nContent-Length: 0\r\n\r\n", (400, 403)),
 )
 
 
 def test_nonsense_on_the_wire_gets_no_500(car: ConsoleCar) -> None:
     for request, statuses in NONSENSE:
-        answer = raw(car, request, timeout_s=1.0)
+        answer = raw(car.port, request, timeout_s=1.0)
         seen = [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3})", answer)]
         assert len(seen) == 1 and seen[0] in statuses, (request[:80], answer[:300])
     with contextlib.closing(Https(car.port)) as other:
@@ -197,7 +221,7 @@ def test_nonsense_on_the_wire_gets_no_500(car: ConsoleCar) -> None:
 def test_a_refused_body_is_not_read_as_the_next_request(car: ConsoleCar) -> None:
     smuggled = b"GET /auth HTTP/1.1\r\nHost: x\r\n\r\n"
     for head in (b"Content-Length: 3000000\r\n", b"Transfer-Encoding: chunked\r\n"):
-        answer = raw(car, b"POST /api/v1/stop HTTP/1.1\r\nHost: x\r\n" + head + b"\r\n" + smuggled * 3)
+        answer = raw(car.port, b"POST /api/v1/stop HTTP/1.1\r\nHost: x\r\n" + head + b"\r\n" + smuggled * 3)
         assert answer.count(b"HTTP/1.1 ") <= 1
 
 

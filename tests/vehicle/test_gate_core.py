@@ -340,6 +340,25 @@ def test_faults_of_the_car_disarm_every_mode(facts: Facts, name: str) -> None:
         assert is_neutral(rig.run(3)) if mode == "autonomous" else is_neutral(rig.tick(3))
 
 
+@pytest.mark.parametrize("gone", ["silent", ""])
+def test_a_console_that_is_gone_disarms_an_autonomous_car_and_no_other(gone: str) -> None:
+    """Facts of a car whose ``drive.without_console`` is "stop"; else the console never is gone."""
+    facts = dataclasses.replace(OK, console_gone=gone)
+    rig = Rig().driving()
+    rig.intent()
+    assert rig.tick(facts=facts) == Output(CENTER_US, NEUTRAL_US, "neutral:fault:console_lost", Mode.DISARMED)
+    assert "no_console" in rig.reasons()
+    rig.run(3)
+    assert rig.core.state(rig.now_s)["fault"]["name"] == "console_lost"
+    worse = Rig().driving()
+    worse.intent()
+    assert worse.tick(facts=dataclasses.replace(facts, actuator_error="x")).cause == "neutral:fault:actuator"
+    for mode in ("manual", "calibration"):
+        by_hand = Rig()
+        by_hand.leased(mode)
+        assert by_hand.tick(facts=facts).mode is Mode(mode)
+
+
 def test_health_that_only_blocks_does_not_disarm() -> None:
     rig = Rig().driving()
     rig.intent()
