@@ -47,8 +47,8 @@ check: lint unit ## ruff, mypy, import layers and the quick tests, under 90 s
 
 # The slow tests run one by one: many of them time real processes, which must have the machine to themselves. On a shared
 # machine another tenant can take it away for a moment; one that fails is tried once more, and pytest says so.
-test: check ## check, and the slow and the learning tests
-	@$(VENV)/bin/pytest -m "(slow or learning) and not firmware" --reruns 1
+test: check ## check, the slow and the learning tests, and the quick ones of the firmware
+	@$(VENV)/bin/pytest -m "(slow or learning) and not firmware or firmware and not slow" --reruns 1
 
 demo: $(READY) ## train about 90 s, export, five time trials, video and plot, then three laps through gate and pilot
 	@if [ -e $(DEMO) ] && [ ! -e $(DEMO_MARK) ]; then \
@@ -68,7 +68,7 @@ bench: $(READY) ## camera steps per second and core, against the bound and CarRa
 FIRMWARE_TOOLS := gcc-avr avr-libc binutils-avr libsimavr-dev libelf-dev gcc libc6-dev make pkg-config
 
 test-firmware: $(READY) ## build the microcontroller's firmware and try it in simavr (as root it installs the tools)
-	@command -v avr-gcc >/dev/null && test -e /usr/include/simavr/sim_avr.h || \
+	@command -v avr-gcc >/dev/null && command -v pkg-config >/dev/null && pkg-config --exists simavr || \
 	    { [ "$$(id -u)" -eq 0 ] && apt-get update -qq && apt-get install -y -qq --no-install-recommends $(FIRMWARE_TOOLS); } || \
 	    { printf 'next: sudo apt-get install --no-install-recommends %s\n' "$(FIRMWARE_TOOLS)" >&2; exit 1; }
 	@$(MAKE) --no-print-directory -C firmware_bridge/firmware

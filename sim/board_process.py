@@ -32,6 +32,7 @@ from vehicle.actuators.sim import SimActuator
 from vehicle.errors import HotlapError
 from vehicle.links import bind_socket, json_object
 from vehicle.parent import end_with_parent
+from vehicle.realtime import go_first
 from vehicle.trace import TraceWriter
 
 PORT = "board.tty"
@@ -253,6 +254,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _serve(board: SimulatedBoard, runtime: Path, record: Path | None) -> None:
+    go_first()  # as the board itself does: hardware does not wait for other programs
     process = BoardProcess(board, runtime, record)
     try:
         with stop_signals(process):

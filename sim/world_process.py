@@ -40,6 +40,7 @@ from vehicle.cameras.base import Frame
 from vehicle.errors import HotlapError
 from vehicle.links import endpoint
 from vehicle.parent import end_with_parent
+from vehicle.realtime import go_first
 
 READY_FILE = "world.ready"
 SENDERS = ("gate", "guard", "board")  # or what hangs between (`sim.board_process`)
@@ -214,6 +215,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             load_track(args.track), car=load_car(args.car), seed=args.seed, look=args.look,
             signal_lost_s=SIGNAL_LOST_S * args.speed_up,
         )  # fmt: skip
+        if args.speed_up <= 1.0:
+            go_first()  # hardware does not wait for other programs; now that everything is compiled
         world = World(car, args.runtime, args.speed_up)
         try:
             with stop_signals(world), ready_file(args.runtime / READY_FILE):

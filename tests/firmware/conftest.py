@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import ctypes
-import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from firmware_bridge.board import FIRMWARE
 from tests.firmware.rigs import Lockstep, Native, Rig, load_lockstep, load_native, lockstep_rig, native_rig
-
-FIRMWARE = Path(__file__).resolve().parents[2] / "firmware_bridge/firmware"
-PACKAGES = "gcc-avr avr-libc binutils-avr libsimavr-dev libelf-dev gcc libc6-dev make pkg-config"
+from tests.firmware_bridge.firmware_board import require_tools
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -33,14 +30,7 @@ def make(*targets: str, folder: Path = FIRMWARE) -> None:
 @pytest.fixture(scope="session")
 def firmware() -> Path:
     """The folder of the firmware, with everything built in build/."""
-    missing = [tool for tool in ("avr-gcc", "gcc", "make", "pkg-config") if not shutil.which(tool)]
-    if not missing and subprocess.run(["pkg-config", "--exists", "simavr"]).returncode:
-        missing = ["simavr"]
-    if missing:
-        text = f"not installed: {', '.join(missing)}; next: apt-get install --no-install-recommends {PACKAGES}"
-        if os.environ.get("HOTLAP_REQUIRE_FIRMWARE") or os.environ.get("CI"):
-            pytest.fail(text, pytrace=False)
-        pytest.skip(text)
+    require_tools()
     make("all", "native", "lockstep", "fuzz")
     return FIRMWARE
 

@@ -17,12 +17,17 @@ from firmware_bridge.board import PACKAGES, BoardError, PinPulse, SimulatedBoard
 SLACK_S = 0.1
 
 
-def built() -> Path:
-    """The folder with bridge.elf and ptysim, built if they are not; skips without the tools, but not in CI."""
+def require_tools() -> None:
+    """Skip without compiler and simulator; in CI that is a failure."""
     missing = missing_tools()
     if missing:
         say = pytest.fail if os.environ.get("CI") else pytest.skip
-        say(f"{', '.join(missing)} missing: apt-get install --no-install-recommends {PACKAGES}")
+        say(f"not installed: {', '.join(missing)}; next: apt-get install --no-install-recommends {PACKAGES}")
+
+
+def built() -> Path:
+    """The folder with bridge.elf and ptysim, built if they are not; skips without the tools."""
+    require_tools()
     return build()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import signal
 import subprocess
@@ -30,16 +29,6 @@ def car() -> Iterator[Car]:
     made = Car(NO_TRIAL_CAP)
     yield made
     made.close()
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A policy that laps first_oval, after half a minute of training."""
-    run = tmp_path_factory.mktemp("drive") / "run"
-    words = ("train", "--track", "first_oval", "--out", str(run), "--steps", "16384", "--seed", "1", "--json")
-    done = subprocess.run([*HOTLAP, *words], cwd=ROOT, capture_output=True, text=True, timeout=500)
-    assert done.returncode == 0, done.stderr
-    return Path(json.loads(done.stdout)["bundle"])
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from vehicle.trace import TraceRow, read_trace
 
 ROOT = Path(__file__).resolve().parents[2]
 HOTLAP = (sys.executable, "-m", "hotlap")
-PARTS = ("vehicle.gate", "vehicle.guard", "vehicle.pilot", "sim.world_process")
+PARTS = ("vehicle.gate", "vehicle.guard", "vehicle.pilot", "sim.board_process", "sim.world_process")
 
 
 class Running:
