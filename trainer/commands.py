@@ -12,13 +12,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.batch_env import BatchEnv, EnvSpec
+from sim.batch_env import BatchEnv, EnvSpec, Step
 from sim.car_spec import CarSpec, load_car
 from sim.commands import emit
-from sim.reward import load_reward
+from sim.reward import RewardFunction, load_reward
 from sim.track import Track, load_track
 from trainer.config import RunConfig
+from trainer.deepracer import Imported, import_deepracer
+from trainer.deepracer_command import notes
 from trainer.errors import RunError
+from trainer.evaluation_log import EvaluationLog
 from trainer.export import export_bundle
 from trainer.networks import DEFAULT_NETWORK
 from trainer.plots import plot_lines, plot_training
@@ -42,15 +45,26 @@ def train(args: argparse.Namespace) -> int:
         folder = RunFolder.open(args.out)
         config = _with_options(folder.config(), args, resume=True)
     else:
-        config = load_toml(args.config, RunConfig) if args.config is not None else RunConfig()
-        config = _with_options(config, args)
+        own = load_toml(args.config, RunConfig) if args.config is not None else None
+        imported: Imported | None = None
+        if args.deepracer is not None:
+            imported = import_deepracer(args.deepracer, own)
+            own = imported.config
+        config = _with_options(own or RunConfig(), args)
         tracks = _distinct([load_track(name) for name in args.track])
-        space, network = _actions(args.action_space)
-        if args.network is None and args.config is None and network is not None:
-            config = dataclasses.replace(config, network=network)
+        if imported is not None and args.action_space is None:
+            space = imported.space
+        else:
+            space, network = _actions(args.action_space)
+            if args.network is None and args.config is None and network is not None:
+                config = dataclasses.replace(config, network=network)
         # Everything that can be wrong is looked at before a folder is made.
-        reward, car = load_reward(args.reward), load_car(args.car)
-        folder = RunFolder.create(args.out, config, tracks, reward, space, car)
+        reward = imported.reward if imported is not None and args.reward is None else load_reward(args.reward)
+        car = load_car(args.car)
+        originals = imported.verbatim() if imported is not None else {}
+        folder = RunFolder.create(args.out, config, tracks, reward, space, car, originals)
+        if imported is not None:
+            print(notes(imported.findings), file=sys.stderr)
     with ProgressLine() as line:
         training = Training(folder, config)
         training.report = lambda row, progress: line.show(row, training.share(), progress.first_lap_s)
@@ -81,10 +95,12 @@ def _with_options(config: RunConfig, args: argparse.Namespace, resume: bool = Fa
         "method": None if args.method == "auto" else args.method,
         "randomise": None if args.randomise == "auto" else args.randomise,
         "network": args.network,
+        "traces": args.traces,
     }
     if resume:
         changed = [name for name, value in fixed.items() if value is not None]
-        changed += [name for name in ("track", "reward", "action_space", "car", "config") if getattr(args, name)]
+        files = ("track", "reward", "action_space", "car", "config", "deepracer")
+        changed += [name for name in files if getattr(args, name)]
         if changed:
             raise RunError(
                 f"--resume goes on with the run as it was; {', '.join(changed)} cannot be changed",
@@ -129,6 +145,7 @@ def evaluate(args: argparse.Namespace) -> int:
     tracks = _distinct([load_track(name) for name in args.track])
     car = load_car(args.car) if args.car is not None else _car_of(bundle)
     conditions = Conditions(args.look, args.world, args.renderer, args.penalties, looks=min(20, args.trials))
+    log = EvaluationLog() if args.logs is not None else None
     recorder = _Recorder(args.video, tracks[0], round(1 / bundle.contract.control_period_s)) if args.video else None
     trials_of = TimeTrials(
         tracks,
@@ -139,7 +156,8 @@ def evaluate(args: argparse.Namespace) -> int:
         conditions=conditions,
         seed=args.seed,
         threads=1 if args.renderer == "mujoco" else 2,
-        record=recorder,
+        reward=_reward_of(args.logs) if args.logs is not None else None,
+        observers=[watcher for watcher in (recorder, log) if watcher is not None],
     )
     try:
         trials = trials_of.run(policy.act)
@@ -153,7 +171,8 @@ def evaluate(args: argparse.Namespace) -> int:
         recorder.close()
     if args.plot is not None:
         plot_lines(tracks[0], [t for t in trials if t.track == tracks[0].name], args.plot)
-    result = summary(trials) | {
+    written = {} if log is None else {"logs": str(args.logs / log.write(args.logs))}
+    result = summary(trials) | written | {
         "look": args.look, "world": args.world, "renderer": args.renderer, "seed": args.seed,
         "tracks": {
             t.name: sum(x.completed for x in trials if x.track == t.name) / args.trials for t in tracks
@@ -164,6 +183,12 @@ def evaluate(args: argparse.Namespace) -> int:
         print("hotlap evaluate: no trial completed a lap", file=sys.stderr)
         return 1
     return 0
+
+
+def _reward_of(logs: Path) -> RewardFunction | None:
+    """The reward function of the run whose folder the logs go to, if it is one."""
+    own = logs / "inputs" / "reward_function.py"
+    return load_reward(own) if own.is_file() else None
 
 
 def _car_of(bundle: Bundle) -> CarSpec:
@@ -178,6 +203,7 @@ def _car_of(bundle: Bundle) -> CarSpec:
             pitch_down_deg=camera.pitch_down_deg,
             height_m=camera.height_m,
             forward_m=camera.forward_m,
+            roll_deg=camera.roll_deg,
             frame_rate_hz=camera.frame_rate_hz,
         ),
     )
@@ -192,7 +218,11 @@ class _Recorder:
         self._trail: list[tuple[float, float]] = []
         self._over = False
 
-    def __call__(self, env: BatchEnv, command: NDArray[np.float32], done: NDArray[np.bool_]) -> None:
+    def begin(self, env: BatchEnv) -> None:
+        """Waves after the first are not filmed."""
+
+    def step(self, env: BatchEnv, step: Step, command: NDArray[np.float32], done: NDArray[np.bool_]) -> None:
+        """One picture, while the first car drives."""
         if self._over:
             return
         x, y = env.physics.position[0, :2].tolist()

@@ -10,6 +10,8 @@ from trainer.networks import DEFAULT_NETWORK, NETWORKS
 from trainer.ppo import PPOConfig
 from vehicle.config import ranged
 
+TRACES = ("all", "few", "none")
+
 
 @dataclass(frozen=True)
 class DistillConfig:
@@ -47,6 +49,8 @@ class RunConfig:
     checkpoint_every_s: float = ranged(15.0, low=0.0, high=1e6)
     evaluate_every_s: float = ranged(15.0, low=0.0, high=1e6)
     evaluate_trials: int = ranged(12, low=1, high=1000, doc="of every evaluation while training, over all tracks")
+    traces: str = ranged("all", choices=TRACES, doc="steps that go into the logs; few: those of one car in sixteen")
+    episodes_per_iteration: int = ranged(20, low=1, high=10_000, doc="of the logs [num_episodes_between_training]")
     ppo: PPOConfig = field(default_factory=PPOConfig)
     distill: DistillConfig = field(default_factory=DistillConfig)
 

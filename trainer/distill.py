@@ -155,6 +155,8 @@ def _dagger(training: Training, teacher: StatePolicy, stop: Callable[[], bool], 
     examples = Examples(config.buffer_frames)
     optimiser = torch.optim.Adam(policy.parameters(), lr=config.learning_rate)
     frames, state = env.reset(), torch.from_numpy(env.state()).float()
+    if training.log is not None:
+        training.log.begin(env)
     begin, round_, clock = training.share(), 0, time.perf_counter()
     losses: list[float] = []
     while not stop() and training.share() < until:
@@ -170,7 +172,7 @@ def _dagger(training: Training, teacher: StatePolicy, stop: Callable[[], bool], 
                 driven = torch.where(led[:, None], wanted, output)
                 action = learner.sample(driven)
                 step = env.step(action.numpy())
-                learner.note(step)
+                learner.note(action, step)
                 frames, state = step.frames, torch.from_numpy(env.state()).float()
         learner.steps += _ROUND * env.n
         left = 1 - (training.share() - begin) / max(1e-9, until - begin)

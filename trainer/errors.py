@@ -15,3 +15,7 @@ class RunError(TrainerError, ValueError):
 
 class RunStorageError(TrainerError, OSError):
     """A run folder cannot be written to, for instance because the disk is full."""
+
+
+class DeepRacerError(TrainerError, ValueError):
+    """A file of DeepRacer's says something that it does not allow itself, or cannot be read."""

@@ -8,6 +8,7 @@ data.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -44,6 +45,8 @@ class PPOConfig:
     noise_correlation: float = ranged(
         0.6, low=0.0, high=0.99, doc="of continuous exploration noise from step to step (Gauss-Markov); 0 is white"
     )
+    epsilon: float = ranged(0.0, low=0.0, high=1.0, doc="share of actions drawn evenly in the end [e_greedy_value]")
+    epsilon_steps: int = ranged(0, low=0, high=10**12, doc="over which that share falls from 1; 0: none. Discrete only")
     privileged_value: bool = True  # value from the simulator's state rather than from the picture
     symmetric: bool = True  # make the policy left-right symmetric where the action space is
 
@@ -133,6 +136,7 @@ class PPO:
 
     def __init__(self, env: BatchEnv, policy: Policy, config: PPOConfig, seed: int = 0) -> None:
         self.env, self.policy, self.config = env, policy, config
+        self.watch: Callable[[BatchEnv, NDArray[Any], Step], None] | None = None  # called after each step
         torch.manual_seed(seed)
         self.value = ValueNet(config.privileged_value, env.STATE_SIZE, self.policy.architecture)
         self.parameters = [*self.policy.parameters(), *self.value.parameters()]
@@ -157,13 +161,26 @@ class PPO:
         self._noise = rho * self._noise + math.sqrt(1 - rho * rho) * fresh
         return output + self.policy.log_std.exp() * self._noise
 
+    def explored(self, output: Tensor) -> Tensor:
+        """The policy's output (N, A) with a falling share of even choice mixed in, where the configuration wants it.
+
+        The mixture is what actions are drawn from and what importance ratios refer to, so that learning stays sound.
+        """
+        config = self.config
+        if not config.epsilon_steps or self.policy.log_std is not None:
+            return output
+        share = max(config.epsilon, 1.0 - (1.0 - config.epsilon) * self.steps / config.epsilon_steps)
+        return torch.log((1.0 - share) * torch.softmax(output, 1) + share / output.shape[1])
+
     def _look(self, frames: Tensor, state: Tensor) -> Tensor:
         """What the policy takes of the pictures (a teacher: of the state), in full precision as in the bundle."""
         with torch.autocast("cpu", enabled=False):
             return self.policy.front(state if self.policy.sees_state else frames)
 
-    def note(self, step: Step) -> None:
+    def note(self, action: Tensor, step: Step) -> None:
         """Keep account of episodes, from a step of the environment."""
+        if self.watch is not None:
+            self.watch(self.env, action.numpy(), step)
         self._episode_reward += step.reward
         for car in np.flatnonzero(step.status != IN_PROGRESS).tolist():
             self._finished.append((self._episode_reward[car], float(step.progress[car]), int(step.status[car])))
@@ -185,7 +202,7 @@ class PPO:
         for t in range(steps):
             observation = self._look(self._frames, self._state)
             with autocast():
-                output = self.policy(observation).float()
+                output = self.explored(self.policy(observation).float())
                 value[t] = self.value(self._state, observation).float()
             action = self.sample(output)
             log, _ = log_probability(output, self.policy.log_std, action)
@@ -202,7 +219,7 @@ class PPO:
                 with autocast():
                     final = self.value(last_state, self._look(torch.from_numpy(step.last_frames), last_state))
                 last_value[t, torch.from_numpy(step.last_ids)] = final.float()
-            self.note(step)
+            self.note(action, step)
             self._frames = torch.from_numpy(step.frames.copy())
             self._state = torch.from_numpy(env.state()).float()
         with autocast():

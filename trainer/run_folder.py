@@ -1,12 +1,17 @@
 """A run on disk: complete, and never half written.
 
     RUN/config.toml            the run's configuration, resolved
-    RUN/inputs/                tracks as .npy, reward_function.py, model_metadata.json, car.toml
+    RUN/inputs/                tracks as .npy, reward_function.py, model_metadata.json, car.toml; deepracer/ as given
     RUN/versions.json          of Python and the packages that matter
     RUN/metrics.csv            a row for each update
     RUN/checkpoints/last.pt    to resume from; previous.pt is the one before
     RUN/checkpoints/best.pt    best by evaluation
     RUN/bundle.tar.gz          the best policy so far, for a car
+
+For DeepRacer's tools (`trainer.trace_log`, `trainer.evaluation_log`):
+
+    RUN/model/model_metadata.json, RUN/ip/hyperparameters.json
+    RUN/training-simtrace/, RUN/metrics/, RUN/evaluation-YYYYMMDDHHMMSS/
 """
 
 from __future__ import annotations
@@ -19,7 +24,7 @@ import json
 import os
 import pickle
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -30,6 +35,7 @@ from sim.car_spec import CarSpec, load_car
 from sim.reward import RewardFunction, load_reward
 from sim.track import Track, load_track, save_track
 from trainer.config import RunConfig
+from trainer.deepracer_hyperparameters import to_hyperparameters
 from trainer.errors import RunError, RunStorageError
 from vehicle.action_space import ActionSpace, load_action_space, to_metadata
 from vehicle.config import load_toml, to_toml
@@ -57,8 +63,9 @@ class RunFolder:
         reward: RewardFunction,
         space: ActionSpace,
         car: CarSpec,
+        originals: Mapping[str, bytes] | None = None,
     ) -> RunFolder:
-        """Make a new run folder.
+        """Make a new run folder; ``originals`` are DeepRacer's files that it was made from, by name.
 
         Raises:
             RunError: there is a run already; RunStorageError: it cannot be written.
@@ -77,10 +84,20 @@ class RunFolder:
         run.write("inputs/reward_function.py", reward.source.encode())
         run.write("inputs/model_metadata.json", json.dumps(to_metadata(space, config.network), indent=1).encode())
         run.write("inputs/car.toml", to_toml(car).encode())
+        run._write_for_deepracer(config, space, originals or {})
         run.write("versions.json", json.dumps(versions(), indent=1).encode())
         # Last, since a folder with it counts as a run.
         run.write("config.toml", to_toml(config).encode())
         return run
+
+    def _write_for_deepracer(self, config: RunConfig, space: ActionSpace, originals: Mapping[str, bytes]) -> None:
+        for name in (*(["inputs/deepracer"] if originals else []), "model", "ip"):
+            self._guard(lambda n=name: (self.path / n).mkdir(exist_ok=True))
+        for name, data in originals.items():
+            self.write(f"inputs/deepracer/{name}", data)
+        self.write("model/model_metadata.json", json.dumps(to_metadata(space, config.network), indent=1).encode())
+        own = json.dumps(to_hyperparameters(config), indent=1).encode()
+        self.write("ip/hyperparameters.json", originals.get("hyperparameters.json", own))
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:

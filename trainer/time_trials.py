@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.batch_env import LAP_COMPLETE, OFF_TRACK, TIME_UP, BatchEnv, EnvSpec
+from sim.batch_env import LAP_COMPLETE, OFF_TRACK, TIME_UP, BatchEnv, EnvSpec, Step
 from sim.car_spec import CarSpec
+from sim.reward import RewardFunction
 from sim.track import Track
 from sim.world import Randomisation, nominal
 from vehicle.action_space import ActionSpace
@@ -48,6 +50,16 @@ class Trial:
             "track": self.track, "completed": self.completed, "progress": round(self.progress, 2),
             "lap_time_s": None if self.lap_time_s is None else round(self.lap_time_s, 3), "off_track": self.off_track,
         }  # fmt: skip
+
+
+class Observer(Protocol):
+    """Whoever watches trials being driven."""
+
+    def begin(self, env: BatchEnv) -> None:
+        """A wave of trials begins."""
+
+    def step(self, env: BatchEnv, step: Step, command: NDArray[np.float32], done: NDArray[np.bool_]) -> None:
+        """A step with the commands (n, 2); ``done`` (n,) is which trials are over. Cars are not put back yet."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +107,8 @@ class TimeTrials:
     Args:
         tracks: each is driven ``trials`` times.
         seed: of starts, looks and worlds.
-        record: called after every step with (environment, commands (n, 2), done (n,)) of the cars on the road.
+        reward: whose rewards observers see; None is DeepRacer's centre line.
+        observers: who watches; they may be changed between runs.
     """
 
     def __init__(
@@ -109,9 +122,10 @@ class TimeTrials:
         conditions: Conditions | None = None,
         seed: int = 0,
         threads: int = 1,
-        record: Callable[[BatchEnv, NDArray[np.float32], NDArray[np.bool_]], None] | None = None,
+        reward: RewardFunction | None = None,
+        observers: Sequence[Observer] = (),
     ) -> None:
-        self.tracks, self.trials, self.seed, self.record = tuple(tracks), trials, seed, record
+        self.tracks, self.trials, self.seed, self.observers = tuple(tracks), trials, seed, tuple(observers)
         self.conditions = conditions or Conditions()
         per_wave = max(1, _CARS // len(self.tracks))
         self._waves = [min(per_wave, trials - first) for first in range(0, trials, per_wave)]
@@ -120,6 +134,7 @@ class TimeTrials:
             cars,
             car=car,
             action_space=action_space,
+            reward=reward,
             randomise=self.conditions.randomisation(),
             spec=EnvSpec(
                 control_hz=control_hz,
@@ -150,6 +165,8 @@ class TimeTrials:
         trials = [Trial(env.tracks[k].name) for k in env.track.tolist()]
         penalty = np.zeros(env.n)
         done = np.zeros(env.n, dtype=bool)
+        for observer in self.observers:
+            observer.begin(env)
         while not done.all():
             command = drive(frames)
             step = env.step_command(command.astype(np.float64))
@@ -173,8 +190,8 @@ class TimeTrials:
                     again.append(car)
                     continue
                 done[car] = status != 0
-            if self.record is not None:
-                self.record(env, command, done)
+            for observer in self.observers:
+                observer.step(env, step, command, done)
             if again:
                 env.put_back(np.array(again))
                 frames = env.frames

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,11 +20,13 @@ from numpy.typing import NDArray
 from sim.batch_env import BatchEnv, EnvSpec
 from trainer.config import RunConfig
 from trainer.errors import TrainerError
+from trainer.evaluation_log import EvaluationLog
 from trainer.export import Graph, export_bundle
 from trainer.networks import Policy
 from trainer.ppo import PPO
 from trainer.run_folder import RunFolder, versions
 from trainer.time_trials import Conditions, TimeTrials, Trial, summary
+from trainer.trace_log import TraceLog
 from vehicle.action_space import DiscreteActionSpace
 from vehicle.errors import HotlapError
 
@@ -97,7 +100,13 @@ class Training:
             "action_space": self.space, "car": self.car, "control_hz": config.control_hz, "threads": self.threads,
         }  # fmt: skip
         self._first_lap = TimeTrials(self.tracks, 1, conditions=Conditions(), seed=config.seed, **common)
-        self._scores = TimeTrials(self.tracks, each, conditions=scored, seed=config.seed + 1, **common)
+        # A reward function of its own for trials: one that remembers steps shall not see two kinds of them.
+        own = folder.reward()
+        self._scores = TimeTrials(self.tracks, each, conditions=scored, seed=config.seed + 1, reward=own, **common)
+        self.log: TraceLog | None = None
+        if config.traces != "none":
+            self.log = TraceLog(folder.path, config.traces, config.episodes_per_iteration)
+        self._trials_log: EvaluationLog | None = None
         self._last_evaluation = self._last_checkpoint = self._last_look = 0.0
         self._look_cost = self._evaluation_cost = 0.0
 
@@ -142,6 +151,10 @@ class Training:
             self.learner = PPO(env, Policy(config.network, self.space, config.ppo.symmetric), config.ppo, config.seed)
             if state is not None:
                 self.learner.load_state_dict(state["learner"])
+            if self.log is not None:
+                self.log.restore(state.get("traces") if state is not None else None)
+                self.log.begin(env)
+                self.learner.watch = self.log.step
             started = self.learner.steps
             with stop_signals() as stop:
                 try:
@@ -200,6 +213,8 @@ class Training:
         if looks and self.progress.first_lap_s is not None and waited > pause:
             row |= self._evaluate()
         self.rows.append(row)
+        if self.log is not None:
+            self.log.flush()
         if now - self._last_checkpoint > self.config.checkpoint_every_s:
             self._checkpoint()
         if self.report is not None:
@@ -228,7 +243,15 @@ class Training:
     def _evaluate(self) -> dict[str, float]:
         """Time trials with the present policy; the best so far becomes the bundle."""
         begun = self.elapsed_s()
+        if self.log is not None:
+            self._trials_log = EvaluationLog()
+            self._scores.observers = (self._trials_log,)
         trials: list[Trial] = self._scores.run(self.drive)
+        if self.log is not None and self._trials_log is not None:
+            for number, trial in enumerate(self._trials_log.trials):
+                self.log.metrics.evaluation(
+                    number, trial.reward, self.log.clock_s, trial.elapsed_s, trial.progress, trial.status
+                )
         self._last_evaluation = self.elapsed_s()
         self._evaluation_cost = self._last_evaluation - begun
         figures = summary(trials)
@@ -285,7 +308,10 @@ class Training:
 
     def _checkpoint(self) -> None:
         progress = vars(self.progress) | {"wall_s": self.elapsed_s()}
-        self.folder.save_checkpoint({"learner": self.learner.state_dict(), "progress": progress, "extra": self.extra})
+        state = {"learner": self.learner.state_dict(), "progress": progress, "extra": self.extra}
+        if self.log is not None:
+            state["traces"] = self.log.save()
+        self.folder.save_checkpoint(state)
         self.folder.write_metrics(self.rows, COLUMNS)
         self._last_checkpoint = self.elapsed_s()
 
@@ -301,8 +327,15 @@ class Training:
         self.rows = [row for row in self.folder.rows() if row["steps"] <= state["learner"]["steps"]]
 
     def _finish(self) -> None:
-        """Checkpoint, and a bundle if no evaluation has left one yet."""
+        """Checkpoint, a log of the last evaluation, and a bundle if no evaluation has left one yet."""
         self._checkpoint()
+        if self.log is not None:
+            self.log.close()
+        if self._trials_log is not None:
+            try:
+                self._trials_log.write(self.folder.path)
+            except OSError as error:
+                print(f"hotlap: the log of the last evaluation is not written: {error}", file=sys.stderr)
         if not self.folder.bundle.exists():
             self._export()
 

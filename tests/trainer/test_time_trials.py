@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from sim.batch_env import BatchEnv
+from sim.batch_env import BatchEnv, Step
 from sim.track import load_track
 from trainer.time_trials import OFF_TRACK_PENALTY_S, Conditions, TimeTrials, Trial, summary
 from vehicle.action_space import default_action_space
@@ -30,10 +30,13 @@ class Pilot:
         self.env: BatchEnv | None = None
         self.pictures: list[Frames] = []
         self.lateral_m: list[NDArray[np.float64]] = []
-        self._at, self._swerving, self._step = swerve_at, swerving, 0
+        self._at, self._swerving, self._count = swerve_at, swerving, 0
         self._recovering: set[int] = set()
 
-    def record(self, env: BatchEnv, command: Commands, done: NDArray[np.bool_]) -> None:
+    def begin(self, env: BatchEnv) -> None:
+        """A wave begins: nothing to note."""
+
+    def step(self, env: BatchEnv, step: Step, command: Commands, done: NDArray[np.bool_]) -> None:
         self.env = env
         off = np.flatnonzero(~env._wheels_on.any(axis=1)).tolist()
         self._recovering |= set(off)
@@ -47,9 +50,9 @@ class Pilot:
             command[:, 0] = np.clip(-90 * error - 80 * p.lateral_m, -30, 30)
             self.lateral_m.append(p.lateral_m.copy())
         for car in self._swerving:
-            if self._step >= self._at and car not in self._recovering:
+            if self._count >= self._at and car not in self._recovering:
                 command[car] = (30.0, 0.9)
-        self._step += 1
+        self._count += 1
         return command
 
 
@@ -70,7 +73,7 @@ def make() -> Iterator[Maker]:
 
 
 def drive(trials: TimeTrials, pilot: Pilot) -> list[Trial]:
-    trials.record = pilot.record
+    trials.observers = (pilot,)
     return trials.run(pilot)
 
 
