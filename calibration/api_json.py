@@ -21,6 +21,7 @@ _STATUS = {
     "no_answer": 503, "bad_answer": 503, "storage": 507, "file": 500,
     "bad_request": 400, "bad_password": 400, "not_an_object": 400, "unknown_op": 400, "unknown_key": 400,
     "missing_key": 400, "wrong_type": 400, "nan": 400, "infinite": 400, "out_of_range": 400, "bad_calibration": 422,
+    "bad_car_file": 422, "locked_key": 422,
     "length_required": 411,
 }  # fmt: skip
 

@@ -11,6 +11,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from calibration.api import api
 from calibration.api_calibration import calibration_api
+from calibration.api_car_file import car_file_api
 from calibration.api_json import MAX_JSON_BYTES, error_object, error_reply, reply
 from calibration.api_saliency import saliency_api
 from calibration.auth import secret_key
@@ -74,7 +75,7 @@ def create_app(link: CarLink, settings: ConsoleSettings) -> Flask:
     app.register_error_handler(HotlapError, error_reply)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, _unforeseen)
-    for blueprint in (pages, api, calibration_api, saliency_api, deepracer):
+    for blueprint in (pages, api, calibration_api, saliency_api, car_file_api, deepracer):
         app.register_blueprint(blueprint)
     return app
 

@@ -171,7 +171,22 @@ class CarLink(Protocol):
         ...
 
     def facts(self) -> dict[str, Any]:
-        """{"name", "version", "addresses", "ssid", "camera", "car_toml", ...}, for the settings page."""
+        """{"name", "version", "addresses", "ssid", "signal_dbm", "camera", "car_toml", ...}, for the settings page."""
+        ...
+
+    def change_car_file(self, text: str, sha256: str) -> None:
+        """Put a changed text in the place of car.toml; in force after a restart. Only while disarmed.
+
+        Args:
+            sha256: of the text that it was made from.
+
+        Raises:
+            CarRefused: it is not a good one, or changes what is not changed from a page.
+        """
+        ...
+
+    def undo_car_file(self) -> None:
+        """The car.toml before the last change; raises as `change_car_file`."""
         ...
 
     def rename(self, name: str) -> None:

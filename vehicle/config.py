@@ -93,6 +93,15 @@ def load_toml(path: str | os.PathLike[str], cls: type[T]) -> T:
         raise ConfigError(
             f"{where} is not UTF-8 text: byte {error.start} is {error.object[error.start]:#04x}"
         ) from error
+    return parse_toml(text, cls, where=where)
+
+
+def parse_toml(text: str, cls: type[T], *, where: str) -> T:
+    """TOML text as the frozen dataclass `cls`; absent keys keep their defaults.
+
+    Raises:
+        ConfigError: as `load_toml`, naming `where`.
+    """
     try:
         mapping = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # TOMLDecodeError is a ValueError and says line and column

@@ -72,13 +72,14 @@ class ConsoleProcess:
         port: int | None = None,
         http_port: int | None = None,
         announce: bool = True,
+        car_toml: Path | None = None,
     ) -> None:
         self._runtime = runtime
         folder = console_folder(config)
         self.first_password = PasswordStore(folder).ensure()
         self._closing = contextlib.ExitStack()
         with contextlib.ExitStack() as opened:
-            self.link = ConsoleLink(config, runtime, folder, _version())
+            self.link = ConsoleLink(config, runtime, folder, _version(), car_toml=car_toml)
             opened.callback(self.link.close)
             name = str(self.link.facts()["name"])
             local = f"{host_name(name)}.local"
@@ -140,9 +141,9 @@ class ConsoleProcess:
                 return 1
             for server in self._servers:
                 server.drop_slow()
-            if watchdog_s is not None and now_s - fed_s >= watchdog_s:
             with contextlib.suppress(CarRefused):
                 self.link.ask({"op": "console"})  # a sign of life; it renews no lease and moves nothing
+            if watchdog_s is not None and now_s - fed_s >= watchdog_s:
                 fed_s = now_s
                 notify("WATCHDOG=1")
             if self._announce and now_s - looked_s >= _LOOK_AT_ADDRESSES_S:
@@ -259,8 +260,9 @@ def _serve(config: CarConfig, runtime: Path, args: argparse.Namespace, as_json: 
     end_with_parent()
     try:
         process = ConsoleProcess(
-            config, runtime, host=args.host, port=args.port, http_port=args.http_port, announce=not args.no_mdns
-        )
+            config, runtime, host=args.host, port=args.port, http_port=args.http_port, announce=not args.no_mdns,
+            car_toml=this_car(args.config),
+        )  # fmt: skip
         try:
             _greet(process, as_json)
             return process.run(ending)

@@ -7,7 +7,6 @@ import contextlib
 import fcntl
 import json
 import os
-import re
 import socket
 import struct
 import time
@@ -21,6 +20,7 @@ TAIL_BYTES = 512 * 1024  # of the drive log: some minutes of driving
 _SIOCGIWESSID = 0x8B1B
 _MAX_ESSID = 32
 SYSFS_NET = Path("/sys/class/net")
+WIRELESS = Path("/proc/net/wireless")
 
 
 def addresses() -> list[str]:
@@ -56,9 +56,14 @@ def ssid() -> str | None:
     return None
 
 
-def without_passwords(text: str) -> str:
-    """The text with the user and password of each address left out."""
-    return re.sub(r"://[^/\s\"']*@", "://...@", text)
+def signal_dbm() -> int | None:
+    """How strong the Wi-Fi is: -50 is good, -80 is hardly enough; None where there is none."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        for line in WIRELESS.read_text().splitlines()[2:]:  # below two lines of headings
+            level = float(line.partition(":")[2].split()[2])
+            if level < 0.0:  # some drivers count upwards from 0 in units of their own
+                return round(level)
+    return None
 
 
 def health_figures(folder: Path) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from calibration.values import Calibration
 from vehicle import console_facts
 from vehicle.calibrate_save import CalibrationKeeper
 from vehicle.car_config import CarConfig
-from vehicle.config import to_toml
+from vehicle.car_file import CarFile
 from vehicle.console_models import RELOAD_TIMEOUT_S, ConsoleModels
 from vehicle.console_saliency import ConsoleSaliency
 from vehicle.console_sockets import Asker, Listener, granted
@@ -46,13 +46,16 @@ class ConsoleLink:
     Args:
         folder: of the console's own files.
         version: of hotlap.
+        car_toml: the file that `config` was read from; None: the simulated car has none.
 
     Raises:
         ConfigError: the path of a socket is too long.
         SlotError: the model store cannot be used.
     """
 
-    def __init__(self, config: CarConfig, runtime: Path, folder: Path, version: str = "") -> None:
+    def __init__(
+        self, config: CarConfig, runtime: Path, folder: Path, version: str = "", *, car_toml: Path | None = None
+    ) -> None:
         self._config, self._folder, self._version = config, folder, version
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._gate, self._pilot = Asker(self._context, runtime, "gate"), Asker(self._context, runtime, "pilot")
@@ -60,6 +63,7 @@ class ConsoleLink:
         self._world = ConsoleWorld(self._context, runtime, config.simulated)
         self._models = ConsoleModels(config, folder, self._is_armed, self._reload)
         self._saliency = ConsoleSaliency(self._listener.newest, self._bundle_that_drives)
+        self._car_file = CarFile(car_toml, config, runtime, self.ask)
         self._figures: dict[str, Any] = {}
         self._figures_s: float | None = None
         self._measuring = threading.Lock()
@@ -178,10 +182,19 @@ class ConsoleLink:
             "version": self._version,
             "addresses": console_facts.addresses(),
             "ssid": console_facts.ssid(),
+            "signal_dbm": console_facts.signal_dbm(),
             "camera": {k: v for k, v in asdict(self._config.camera).items() if k != "source"},
             "actuator": self._config.actuator.kind,
-            "car_toml": console_facts.without_passwords(to_toml(self._config)),
+            "car_toml": self._car_file.facts(),
         }
+
+    def change_car_file(self, text: str, sha256: str) -> None:
+        """See `CarLink`."""
+        self._car_file.change(text, sha256)
+
+    def undo_car_file(self) -> None:
+        """See `CarLink`."""
+        self._car_file.undo()
 
     # --- models
 

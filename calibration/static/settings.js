@@ -1,67 +1,87 @@
-// The Settings page: name, password, facts.
+// The Settings page: name, password, network, camera, and the car's own file.
 
 import { ApiError, get, post, put } from "./api.js";
 import { busy, byId, el, showError, text } from "./dom.js";
 import "./shell.js";
+import { number } from "./words.js";
 
-const TITLES = {
-  ssid: "Wi-Fi",
-  ip: "Address",
-  addresses: "Addresses",
-  car_toml: "Car file (car.toml)",
-  url: "Address",
-};
-const title = (key) => TITLES[key] ?? key.replaceAll("_", " ").replace(/^./, (first) => first.toUpperCase());
-
-function show(value) {
-  if (value === null || value === undefined || value === "") {
-    return "–";
-  }
-  if (typeof value === "boolean") {
-    return value ? "yes" : "no";
-  }
-  return Array.isArray(value) ? value.map(show).join(", ") || "–" : String(value);
+function rows(list, pairs) {
+  list.replaceChildren(...pairs.flatMap(([key, value]) => [el("dt", {}, key), el("dd", {}, value)]));
+  list.removeAttribute("aria-busy");
 }
 
-const isTable = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
-
-/** Facts as a list of definitions; tables inside become sections, long texts a box that scrolls. */
-function facts(table, heading = "") {
-  const plain = Object.entries(table).filter(([, value]) => !isTable(value) && !isLong(value));
-  const parts = heading ? [el("h3", {}, heading)] : [];
-  if (plain.length) {
-    parts.push(
-      el(
-        "dl",
-        { class: "facts" },
-        ...plain.flatMap(([key, value]) => [el("dt", {}, title(key)), el("dd", {}, show(value))]),
-      ),
-    );
+function signal(dbm) {
+  if (typeof dbm !== "number") {
+    return "not measured";
   }
-  for (const [key, value] of Object.entries(table)) {
-    if (isLong(value)) {
-      parts.push(
-        el(
-          "details",
-          { class: "more" },
-          el("summary", {}, title(key)),
-          el("pre", { class: "logs", tabindex: "0", role: "region", "aria-label": title(key) }, value),
-        ),
-      );
-    } else if (isTable(value)) {
-      parts.push(...facts(value, heading ? `${heading}: ${title(key)}` : title(key)));
-    }
-  }
-  return parts;
+  return `${dbm >= -60 ? "good" : dbm >= -72 ? "fair" : "weak"} (${dbm} dBm)`;
 }
-
-const isLong = (value) => typeof value === "string" && value.includes("\n");
 
 function paint(settings) {
-  const { name, ...rest } = settings;
-  byId("name").value = name ?? "";
-  byId("facts").replaceChildren(...facts(rest));
+  const { camera = {}, actuator = "", addresses = [], ssid, signal_dbm: dbm } = settings;
+  byId("name").value = settings.name ?? "";
+  rows(byId("net"), [
+    ["Wi-Fi", ssid || "none, or not known"],
+    ["Signal", signal(dbm)],
+    ["Addresses", addresses.join(", ") || "none"],
+    ["Motor and servo", actuator || "–"],
+    ["hotlap", settings.version || "–"],
+  ]);
+  rows(byId("camera"), [
+    ["Kind", camera.kind ?? "–"],
+    ["Picture", `${camera.width} × ${camera.height}, ${number(camera.rate_hz, 0, "/s")}`],
+    ["Upside down", camera.rotate_180 ? "yes" : "no"],
+    ["Field of view", `${number(camera.horizontal_fov_deg, 1)}°`],
+    ["Looks down by", `${number(camera.pitch_down_deg, 1)}°`],
+    ["Above the ground", number(1000 * camera.height_m, 0, "mm")],
+    ["Ahead of the car's middle", number(1000 * camera.forward_m, 0, "mm")],
+  ]);
+  paintFile(settings.car_toml ?? {});
 }
+
+// --- the car's file
+
+let file = {};
+
+function paintFile(found) {
+  file = found;
+  const why = found.editable
+    ? "camera mounting and driving limits may be changed here, all else only at the car itself"
+    : `to be read only, since ${found.why_not}; ${found.how}`;
+  text(byId("file-note"), `${found.path ?? "No file"}: ${why}. Passwords are not shown.`);
+  byId("file-form").hidden = typeof found.text !== "string";
+  byId("file-text").value = found.text ?? "";
+  byId("file-text").readOnly = !found.editable;
+  byId("file-save").hidden = !found.editable;
+  byId("file-undo").hidden = !(found.editable && found.undo);
+  byId("file-pending").hidden = !found.pending;
+  text(byId("file-keys"), found.keys ?? "");
+}
+
+async function changeFile(button, said, work) {
+  text(byId("file-said"), "");
+  const done = await busy(button, byId("file-errors"), async () => paintFile((await work()).car_toml));
+  if (done) {
+    text(byId("file-said"), said);
+  }
+}
+
+byId("file-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  changeFile(byId("file-save"), "Saved. It counts when the car is started again.", () =>
+    put("/api/v1/settings/car-toml", { text: byId("file-text").value, sha256: file.sha256 }),
+  );
+});
+byId("file-undo").addEventListener("click", () =>
+  changeFile(byId("file-undo"), "The file is as it was before.", () => post("/api/v1/settings/car-toml/undo")),
+);
+byId("file-download").addEventListener("click", () => {
+  const href = URL.createObjectURL(new Blob([byId("file-text").value], { type: "text/plain" }));
+  el("a", { href, download: "car.toml" }).click();
+  setTimeout(() => URL.revokeObjectURL(href), 1000);
+});
+
+// --- name and password
 
 byId("name-form").addEventListener("submit", async (event) => {
   event.preventDefault();

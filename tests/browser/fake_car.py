@@ -11,6 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,9 @@ import numpy.typing as npt
 from calibration import store
 from calibration.car_link import CarRefused, Picture, Saliency
 from calibration.mapping import Calibration
+from vehicle.car_config import CarConfig
+from vehicle.car_file import CarFile
+from vehicle.config import parse_toml
 from vehicle.gate_core import Facts, GateCore, Limits, Mode
 from vehicle.messages import Intent
 
@@ -36,6 +40,26 @@ CONTRACT = {
     "camera": {"horizontal_fov_deg": 64.7, "pitch_down_deg": 15.0, "height_m": 0.127},
     "trained_on": {"tracks": "first_oval", "seconds": 90, "seed": 1},
 }  # fmt: skip
+CAR_TOML = """# The car. Every key that is not here has its default.
+name = "Car 7"
+
+[camera]
+kind = "http"
+source = "http://teacher:secret@192.168.4.2/stream"
+width = 640
+height = 480
+rate_hz = 15.0
+rotate_180 = false
+horizontal_fov_deg = 64.7
+pitch_down_deg = 15.0
+height_m = 0.127
+
+[actuator]
+kind = "pca9685"
+
+[drive]
+speed_cap_percent = 50.0
+"""
 REPORT = {"p50_ms": 1.84, "p99_ms": 2.61, "golden_difference": 3e-7, "runs": 100, "processor": "Cortex-A72"}
 
 
@@ -72,6 +96,11 @@ class FakeCar:
                 disk_free_bytes=9_400_000_000,
             )  # fmt: skip
             self.name = "Car 7"
+            car_toml = self.path.with_name("car.toml")
+            car_toml.write_text(CAR_TOML)
+            car_toml.with_name("car.toml.before").unlink(missing_ok=True)
+            config = parse_toml(CAR_TOML, CarConfig, where="car.toml")
+            self.file = CarFile(car_toml, config, self.path / "elsewhere", self.ask)
             self.simulated: dict[str, Any] | None = None  # what a world would report
             self.pilot = True
             self.model, self.trial = sha256_of("oval"), False
@@ -306,15 +335,25 @@ class FakeCar:
 
     def facts(self) -> dict[str, Any]:
         """For the Settings page."""
+        config = parse_toml(CAR_TOML, CarConfig, where="car.toml")
         return {
             "name": self.name,
             "version": "0.1.0",
             "addresses": ["192.168.4.17"],
             "ssid": "Classroom",
-            "camera": {"kind": "picamera2", "width": 640, "height": 480, "rate_hz": 15.0, "rotate_180": False},
-            "actuator": "pca9685",
-            "car_toml": 'name = "Car 7"\n\n[camera]\nkind = "picamera2"\n\n[actuator]\nkind = "pca9685"\n',
+            "signal_dbm": -57,
+            "camera": {k: v for k, v in asdict(config.camera).items() if k != "source"},
+            "actuator": config.actuator.kind,
+            "car_toml": self.file.facts(),
         }
+
+    def change_car_file(self, text: str, sha256: str) -> None:
+        """The car's own."""
+        self.file.change(text, sha256)
+
+    def undo_car_file(self) -> None:
+        """The car's own."""
+        self.file.undo()
 
     def rename(self, name: str) -> None:
         """Another name."""

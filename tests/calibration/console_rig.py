@@ -40,6 +40,7 @@ class FakeCar:
         self.loaded = True
         self.name = "hotlap"
         self.pictures: list[Picture] = []
+        self.car_files: list[tuple[str, str]] = []
         self.new_picture = threading.Condition()
         self.map: Saliency | CarRefused | None = None
         self.advance(1.0)
@@ -155,6 +156,16 @@ class FakeCar:
 
     def facts(self) -> dict[str, Any]:
         return {"name": self.name, "version": "0.1.0", "addresses": ["192.168.1.7"], "ssid": "school"}
+
+    def change_car_file(self, text: str, sha256: str) -> None:
+        if "bad" in text:
+            raise CarRefused("bad_car_file", "car.toml: unknown key bad", next_step="the nearest known key is name")
+        self.car_files.append((text, sha256))
+
+    def undo_car_file(self) -> None:
+        if not self.car_files:
+            raise CarRefused("nothing_before", "nothing was changed on this page yet")
+        self.car_files.pop()
 
     def rename(self, name: str) -> None:
         self.name = name

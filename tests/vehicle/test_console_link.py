@@ -221,9 +221,14 @@ def test_a_damaged_or_missing_log_is_read_as_far_as_it_goes(tmp_path: Path) -> N
     assert lines[1].startswith("before the start")
 
 
-def test_passwords_of_cameras_are_not_shown() -> None:
-    text = 'source = "http://user:secret@10.0.0.1/x" and http://10.0.0.2/a@b'
-    assert without_passwords(text) == 'source = "http://...@10.0.0.1/x" and http://10.0.0.2/a@b'
+def test_the_strength_of_the_wifi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "wireless"
+    monkeypatch.setattr(console_facts, "WIRELESS", path)
+    assert console_facts.signal_dbm() is None
+    headings = "Inter-| sta-|   Quality\n face | tus | link level noise\n"
+    for line, dbm in (("", None), (" wlan0: 0000   53.  -57.  -256  0\n", -57), (" wlan0: 0000 70. 40. 0\n", None)):
+        path.write_text(headings + line)
+        assert console_facts.signal_dbm() == dbm
 
 
 # --- calibration
