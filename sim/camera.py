@@ -81,7 +81,7 @@ class Optics:
     forward_m: Floats
     height_m: Floats
     pitch_down_deg: Floats
-    roll_deg: Floats
+    roll_deg: Floats  # + is clockwise as seen from behind the car
     yaw_deg: Floats
     horizontal_fov_deg: Floats
     gain: Floats  # of the light
@@ -104,7 +104,7 @@ class Optics:
 
         zero, one = full(0), full(1)
         return Optics(
-            full(spec.forward_m), full(spec.height_m), full(spec.pitch_down_deg), zero, zero,
+            full(spec.forward_m), full(spec.height_m), full(spec.pitch_down_deg), full(spec.roll_deg), zero,
             full(spec.horizontal_fov_deg), one, zero, one, zero, zero, zero, zero, np.zeros((k, 4)),
             np.zeros((k, 4)), np.zeros(k, dtype=bool),
         )  # fmt: skip

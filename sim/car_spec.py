@@ -32,6 +32,7 @@ class CameraSpec:
     forward_m: float = ranged(0.145, low=-0.5, high=1.0, doc="ahead of the middle between the axles")
     height_m: float = ranged(0.127, low=0.03, high=1.0, doc="above the ground, car at rest")
     pitch_down_deg: float = ranged(15.0, low=-10.0, high=60.0)
+    roll_deg: float = ranged(0.0, low=-20.0, high=20.0, doc="+ is clockwise as seen from behind the car")
     horizontal_fov_deg: float = ranged(64.7, low=20.0, high=150.0)
     frame_rate_hz: float = ranged(15.0, low=1.0, high=240.0)
     # Exposure, transfer and decoding of a USB camera: 20 ms is an assumption, not a measurement.

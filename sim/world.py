@@ -154,7 +154,7 @@ def draw_world(ranges: Randomisation, spec: CarSpec, uniform: Floats, xy_m: Floa
         forward_m=np.full(len(uniform), camera.forward_m),
         height_m=camera.height_m + draw(ranges.camera_height_m),
         pitch_down_deg=camera.pitch_down_deg + draw(ranges.camera_pitch_deg),
-        roll_deg=draw(ranges.camera_roll_deg),
+        roll_deg=camera.roll_deg + draw(ranges.camera_roll_deg),
         yaw_deg=draw(ranges.camera_yaw_deg),
         horizontal_fov_deg=camera.horizontal_fov_deg * draw(ranges.fov_scale),
         gain=draw(ranges.gain),

@@ -203,6 +203,7 @@ def _car_of(bundle: Bundle) -> CarSpec:
             pitch_down_deg=camera.pitch_down_deg,
             height_m=camera.height_m,
             forward_m=camera.forward_m,
+            roll_deg=camera.roll_deg,
             frame_rate_hz=camera.frame_rate_hz,
         ),
     )

@@ -115,6 +115,7 @@ def export_bundle(
         pitch_down_deg=car.camera.pitch_down_deg,
         height_m=car.camera.height_m,
         forward_m=car.camera.forward_m,
+        roll_deg=car.camera.roll_deg,
         frame_rate_hz=car.camera.frame_rate_hz,
     )
     contract = contract_for(action_space, control_period_s=control_period_s, camera=camera, trained_on=trained_on)

@@ -25,6 +25,7 @@ class CameraConfig:
     loop: bool = ranged(True, doc="video and folder: begin again at the end")
     horizontal_fov_deg: float = ranged(64.7, low=20.0, high=175.0)
     pitch_down_deg: float = ranged(15.0, low=-45.0, high=90.0)
+    roll_deg: float = ranged(0.0, low=-45.0, high=45.0, doc="+ is clockwise as seen from behind the car")
     height_m: float = ranged(0.127, low=0.01, high=1.0)
     forward_m: float = ranged(0.145, low=-0.5, high=1.0, doc="ahead of the middle between the axles")
 

@@ -90,6 +90,7 @@ class CameraContract:
     pitch_down_deg: float = ranged(15.0, low=-45.0, high=90.0)
     height_m: float = ranged(0.127, low=0.01, high=1.0)
     forward_m: float = ranged(0.145, low=-0.5, high=1.0)
+    roll_deg: float = ranged(0.0, low=-45.0, high=45.0)
     frame_rate_hz: float = ranged(15.0, low=1.0, high=240.0)
 
 
@@ -159,7 +160,10 @@ class Contract:
         Raises:
             ConfigError: with the key that is wrong.
         """
-        return from_mapping(parse_json(text, where=CONTRACT_NAME), cls, where=CONTRACT_NAME, complete=True)
+        found = parse_json(text, where=CONTRACT_NAME)
+        if isinstance(found, dict) and isinstance(found.get("camera"), dict):
+            found["camera"].setdefault("roll_deg", 0.0)  # contracts of before 0.2.0: the simulator's camera was level
+        return from_mapping(found, cls, where=CONTRACT_NAME, complete=True)
 
 
 def contract_for(

@@ -210,7 +210,7 @@ def _simulated(config: CarConfig, contract: Contract | None) -> CarConfig:
     wanted = contract.camera
     camera = dataclasses.replace(
         config.camera, horizontal_fov_deg=wanted.horizontal_fov_deg, pitch_down_deg=wanted.pitch_down_deg,
-        height_m=wanted.height_m, forward_m=wanted.forward_m, rate_hz=wanted.frame_rate_hz,
+        height_m=wanted.height_m, forward_m=wanted.forward_m, roll_deg=wanted.roll_deg, rate_hz=wanted.frame_rate_hz,
     )  # fmt: skip
     return dataclasses.replace(config, camera=camera)
 
@@ -224,7 +224,7 @@ def _world_arguments(args: argparse.Namespace, config: CarConfig, contract: Cont
     c = config.camera
     spec.write_text(
         f"[camera]\nforward_m = {c.forward_m!r}\nheight_m = {c.height_m!r}\npitch_down_deg = {c.pitch_down_deg!r}\n"
-        f"horizontal_fov_deg = {c.horizontal_fov_deg!r}\nframe_rate_hz = {c.rate_hz!r}\n"
+        f"horizontal_fov_deg = {c.horizontal_fov_deg!r}\nroll_deg = {c.roll_deg!r}\nframe_rate_hz = {c.rate_hz!r}\n"
     )
     track = args.track or (name if known else "first_oval")
     return ["--track", track, "--seed", str(args.seed), "--look", args.look, "--car", str(spec)]

@@ -9,9 +9,10 @@ from vehicle.car_config import CarConfig
 from vehicle.contract import Contract
 
 # How far this car's camera may be from the one that the policy was trained with. Training draws the camera's pose
-# around the nominal one (sim/world.py, Randomisation: pitch +-3.5 deg, height +-10 mm, field of view +-6 %); a little
-# more than that is allowed, since a mounting is measured with a ruler.
+# around the nominal one (sim/world.py, Randomisation: pitch +-3.5 deg, roll +-1.5 deg, height +-10 mm, field of view
+# +-6 %); a little more than that is allowed, since a mounting is measured with a ruler.
 PITCH_TOLERANCE_DEG = 5.0
+ROLL_TOLERANCE_DEG = 3.0
 HEIGHT_TOLERANCE_M = 0.015
 FORWARD_TOLERANCE_M = 0.03
 FOV_TOLERANCE = 0.08  # of the trained field of view
@@ -38,8 +39,8 @@ def misfits(contract: Contract, car: CarConfig, calibration: Calibration | None)
         car: how the camera is mounted, the control rate and the limits.
         calibration: None for a car without one: what depends on it is left out, and the gate will not arm anyway.
 
-    The names: ``camera_fov``, ``camera_pitch``, ``camera_height``, ``camera_rate``, ``control_period``,
-    ``steering_range``, ``speed_range``, ``speed_limit``.
+    The names: ``camera_fov``, ``camera_pitch``, ``camera_roll``, ``camera_height``, ``camera_forward``, ``camera_rate``,
+    ``control_period``, ``steering_range``, ``speed_range``, ``speed_limit``.
     """
     return [*_camera(contract, car), *_period(contract, car), *_actions(contract, car, calibration)]
 
@@ -54,6 +55,7 @@ def _camera(contract: Contract, car: CarConfig) -> list[Misfit]:
     compared = (
         ("fov", "horizontal_fov_deg", " deg", FOV_TOLERANCE * trained.horizontal_fov_deg),
         ("pitch", "pitch_down_deg", " deg", PITCH_TOLERANCE_DEG),
+        ("roll", "roll_deg", " deg", ROLL_TOLERANCE_DEG),
         ("height", "height_m", " m", HEIGHT_TOLERANCE_M),
         ("forward", "forward_m", " m", FORWARD_TOLERANCE_M),
     )

@@ -110,6 +110,21 @@ def test_what_is_near_agrees_to_a_gray(pictures: tuple[Scenes, np.ndarray, np.nd
     assert np.quantile(difference, 0.99) <= 4
 
 
+def test_a_camera_that_is_mounted_aslant_is_aslant_in_both() -> None:
+    """+ is clockwise as seen from behind: what is on the right comes up in the picture."""
+    pictures = {}
+    for roll_deg in (0.0, 6.0):
+        road = RoadCamera(Atlas([small_surface()]), 6, CameraSpec(roll_deg=roll_deg), Workers(1))
+        camera = reference(road)
+        pictures[roll_deg] = draw(road, some_poses(6)).astype(int), draw(camera, some_poses(6)).astype(int)
+        camera.close()
+    ground = slice(70, None)
+    (level, _), (ours, theirs) = pictures[0.0], pictures[6.0]
+    assert np.abs(ours - theirs)[:, ground].mean() < 0.3 * np.abs(ours - level)[:, ground].mean()
+    sky = (ours == 90).sum(axis=1)  # rows of it in each column: the horizon and the barrier slope up to the right
+    assert (sky[:, :20].mean(axis=1) > sky[:, -20:].mean(axis=1)).all()
+
+
 def test_panels_keep_their_grays_and_places(pair: tuple[RoadCamera, MujocoCamera]) -> None:
     _, camera = pair
     yaw = np.radians([-90, 0, 90, 180, 0, 0])  # panel i runs from corner i: south, east, north, west

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from sim.camera import Optics
-from sim.car_spec import CarSpec
+from sim.car_spec import CameraSpec, CarSpec
 from sim.errors import SimError
 from sim.look import HELD_OUT, random_appearance
 from sim.physics import Dynamics
@@ -20,7 +20,7 @@ from sim.world import DRAWS, PRESETS, Randomisation, World, draw_world, mild, no
 from vehicle.errors import ConfigError
 
 Floats = NDArray[np.float64]
-SPEC = CarSpec()
+SPEC = CarSpec(camera=CameraSpec(roll_deg=2.0))
 
 
 def drawn(ranges: Randomisation, k: int = 4000, seed: int = 0) -> World:
@@ -49,7 +49,7 @@ def quantities(world: World) -> dict[str, Floats]:
         "steering_offset_deg": d.steering_offset_deg, "steering_lag_s": d.steering_lag_s, "motor_gain": d.motor_gain,
         "motor_lag_s": d.motor_lag_s, "camera_latency_s": world.camera_latency_s,
         "camera_phase": world.camera_phase_s * camera.frame_rate_hz,
-        "camera_pitch_deg": o.pitch_down_deg - camera.pitch_down_deg, "camera_roll_deg": o.roll_deg,
+        "camera_pitch_deg": o.pitch_down_deg - camera.pitch_down_deg, "camera_roll_deg": o.roll_deg - camera.roll_deg,
         "camera_yaw_deg": o.yaw_deg, "camera_height_m": o.height_m - camera.height_m,
         "fov_scale": o.horizontal_fov_deg / camera.horizontal_fov_deg, "gain": o.gain, "bias": o.bias,
         "gamma": o.gamma, "blur": o.blur, "vignette": o.vignette, "noise": o.noise, "shadow": o.shadow,

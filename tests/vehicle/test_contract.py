@@ -107,6 +107,14 @@ def test_a_contract_made_in_code_is_checked_and_shares_nothing() -> None:
     assert contract.trained_on == {"tracks": ["oval"]}
 
 
+def test_a_contract_of_before_roll_was_measured_is_of_a_level_camera() -> None:
+    contract = contract_for(default_action_space(), control_period_s=0.1, camera=CameraContract(roll_deg=2.5))
+    assert Contract.from_json(contract.to_json()) == contract
+    old = json.loads(contract.to_json())
+    del old["camera"]["roll_deg"]
+    assert Contract.from_json(json.dumps(old)).camera == CameraContract()
+
+
 def test_every_fault_is_documented() -> None:
     names = {v for k, v in vars(module).items() if k.isupper() and isinstance(v, str) and k.lower() == v}
     assert names - {module.PROBABILITIES} == set(FAULTS) and len(FAULTS) == 17 and all(FAULTS.values())

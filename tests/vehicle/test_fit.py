@@ -45,6 +45,8 @@ def test_the_default_model_fits_the_default_car() -> None:
     [
         ("pitch_down_deg", 15.0, 20.0, 20.1, "camera_pitch"),
         ("pitch_down_deg", 15.0, 10.0, 9.9, "camera_pitch"),
+        ("roll_deg", 0.0, 3.0, 3.1, "camera_roll"),
+        ("roll_deg", 2.0, -1.0, -1.1, "camera_roll"),
         ("height_m", 0.127, 0.142, 0.1425, "camera_height"),
         ("height_m", 0.127, 0.112, 0.1115, "camera_height"),
         ("horizontal_fov_deg", 100.0, 108.0, 108.1, "camera_fov"),
