@@ -27,6 +27,7 @@ from vehicle.errors import HotlapError
 from vehicle.options import (
     bench_drive_options,
     bench_faults_options,
+    calibrate_options,
     client_options,
     console_options,
     flash_options,
@@ -178,8 +179,6 @@ def _train_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--reward", type=Path, metavar="FILE", help="a file with reward_function(params)")
     parser.add_argument("--action-space", type=Path, metavar="FILE", help="a DeepRacer model_metadata.json")
     parser.add_argument("--config", type=Path, metavar="FILE", help="the run's TOML; options here win over it")
-    parser.add_argument("--deepracer", type=Path, metavar="FOLDER", help="DeepRacer's custom_files, as they are")
-    parser.add_argument("--traces", choices=("all", "few", "none"), help="steps in DeepRacer's logs (default all)")
     parser.add_argument("--car", type=Path, metavar="FILE", help="the car's TOML")
     parser.add_argument("--method", choices=("auto", "ppo", "distill"), default="auto", help="(default %(default)s)")
     parser.add_argument(
@@ -205,7 +204,6 @@ def _evaluate_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="the driven lines, coloured by speed")
     parser.add_argument("--penalties", action="store_true", help="DeepRacer's rules: off track costs time")
     parser.add_argument("--car", type=Path, metavar="FILE", help="the car's TOML")
-    parser.add_argument("--logs", type=Path, metavar="RUN", help="write DeepRacer's logs of the trials there")
     parser.add_argument("--require-lap", action="store_true", help="exit status 1 if no trial completes")
     _json_option(parser)
 
@@ -214,10 +212,6 @@ def _export_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=Path, metavar="RUN", help="the run folder; its best checkpoint is exported")
     parser.add_argument("--out", type=Path, metavar="FILE", help="(default RUN/bundle.tar.gz)")
     _json_option(parser)
-
-
-def _import_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("path", type=Path, metavar="FOLDER|FILE", help="DeepRacer's custom_files, or one of its files")
 
 
 def _bench_options(parser: argparse.ArgumentParser) -> None:
@@ -301,12 +295,6 @@ def _export(args: argparse.Namespace) -> int:
     return export(args)
 
 
-def _import(args: argparse.Namespace) -> int:
-    from trainer.deepracer_command import import_command
-
-    return import_command(args)
-
-
 def _bench(args: argparse.Namespace) -> int:
     if args.bench == "drive":
         from vehicle.bench_drive import bench_drive
@@ -341,6 +329,12 @@ def _client(name: str) -> Callable[[argparse.Namespace], int]:
         return command(args)
 
     return run
+
+
+def _calibrate(args: argparse.Namespace) -> int:
+    from vehicle.calibrate import calibrate
+
+    return calibrate(args)
 
 
 def _console(args: argparse.Namespace) -> int:
@@ -379,7 +373,6 @@ class Command:
 
 COMMANDS = (
     Command("tracks", "list, draw and generate tracks", _tracks_options, _tracks),
-    Command("import", "check DeepRacer's files, and say what will differ", _import_options, _import),
     Command("train", "train a policy from camera pixels", _train_options, _train),
     Command("evaluate", "time trials of an exported bundle, from its ONNX file", _evaluate_options, _evaluate),
     Command("export", "write a run's best checkpoint as a bundle", _export_options, _export),
@@ -389,6 +382,7 @@ COMMANDS = (
     Command("disarm", "neutral, until it is armed again", client_options, _client("disarm")),
     Command("stop", "emergency stop: neutral, until hotlap stop --reset", stop_options, _client("stop")),
     Command("status", "what the car does, and every reason why it would not drive", client_options, _client("status")),
+    Command("calibrate", "measure steering and motor in a terminal; show, undo, import", calibrate_options, _calibrate),
     Command("console", "the car's web page: drive, models, calibration, health", console_options, _console),
     Command("flash", "send a bundle to a car over the network", flash_options, _flash),
     Command("bridge", "find, look at, program and test the microcontroller", _bridge_options, _bridge),

@@ -11,10 +11,10 @@ from flask import Blueprint, Response, request
 from calibration.api_json import body, number, parse, reply
 from calibration.car_link import CarRefused
 from calibration.console import console
+from calibration.curves import speed_curve, steering_curve
 from calibration.deepracer import from_deepracer, to_deepracer
 from calibration.document import FORMAT, VERSION, from_text
 from calibration.errors import CalibrationError
-from calibration.mapping import speed_pulse_us, steering_pulse_us
 from calibration.store import SavedCalibration
 from calibration.values import Calibration
 
@@ -94,19 +94,13 @@ def curve() -> Response:
     values = body(open_ended=True)
     max_mps = number(values, "model_max_mps", 0.01, 20.0) if "model_max_mps" in values else 1.0
     calibration = _calibration_in({key: value for key, value in values.items() if key != "model_max_mps"})
-    max_deg = calibration.steering.max_deg
-    points = calibration.throttle.curve
-    low_mps = min([0.0, *(mps for mps, _ in points)]) if points else -max_mps
-    high_mps = max([mps for mps, _ in points]) if points else max_mps
-    steering = [(deg, steering_pulse_us(calibration, deg)) for deg in _between(-max_deg, max_deg)]
-    speed = [
-        (mps, speed_pulse_us(calibration, mps, model_max_mps=max_mps)) for mps in _between(low_mps, high_mps)
-    ]  # fmt: skip
-    return reply({"steering": steering, "speed": speed, "measured": bool(points)})
-
-
-def _between(low: float, high: float) -> list[float]:
-    return [low + (high - low) * i / (SAMPLES - 1) for i in range(SAMPLES - 1)] + [high]
+    return reply(
+        {
+            "steering": steering_curve(calibration, SAMPLES),
+            "speed": speed_curve(calibration, max_mps, SAMPLES),
+            "measured": bool(calibration.throttle.curve),
+        }
+    )
 
 
 def _given() -> Calibration:

@@ -43,6 +43,30 @@ def models_options(parser: argparse.ArgumentParser) -> None:
         )
 
 
+def calibrate_options(parser: argparse.ArgumentParser) -> None:
+    """The options of ``hotlap calibrate``."""
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", title="actions (without one: step by step)")
+    rows = [
+        parser,
+        actions.add_parser("show", help="values, checks, and samples of the mapping"),
+        actions.add_parser("history", help="the saved ones, the newest first"),
+        actions.add_parser("undo", help="the one before the one in force is in force again"),
+    ]
+    restore = actions.add_parser("restore", help="one of the history is in force again")
+    restore.add_argument("revision", type=int, metavar="N", help="its number, as hotlap calibrate history has it")
+    export = actions.add_parser("export", help="write the original DeepRacer's calibration.json")
+    export.add_argument("file", type=Path, metavar="FILE", help="- is standard output")
+    taken = actions.add_parser("import", help="take the original DeepRacer's calibration.json")
+    taken.add_argument("file", type=Path, metavar="FILE")
+    taken.add_argument("--yes", action="store_true", help="do not ask")
+    for row in (*rows, restore, export, taken):
+        for name, metavar, text in (("--config", "car.toml", CAR_FOUND), ("--runtime", "DIR", "folder of the sockets")):
+            row.add_argument(name, type=Path, metavar=metavar, default=argparse.SUPPRESS, help=text)
+        row.add_argument(
+            "--json", action="store_true", default=argparse.SUPPRESS, help="print exactly one JSON object on stdout"
+        )
+
+
 def console_options(parser: argparse.ArgumentParser) -> None:
     """The options of ``hotlap console`` and of ``python -m vehicle.console``."""
     parser.add_argument("--config", type=Path, metavar="car.toml", help=CAR_FOUND)

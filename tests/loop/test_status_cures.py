@@ -95,7 +95,7 @@ def test_the_cures_make_it_drive(car: Car, parts: Parts, tmp_path: Path) -> None
     car.run("stop", "--reset")
     assert comes_to(car, {"uncalibrated", "guard", "esc_neutral", "disarmed", *pilot})
 
-    assert cures["uncalibrated"] == "save one (docs/driving.md), restart the gate"
+    assert cures["uncalibrated"] == "hotlap calibrate, or the console"
     save_calibration(car.state / "calibration.json", Calibration())
     parts.end("gate")
     start_gate(parts)
