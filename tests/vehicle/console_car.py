@@ -143,6 +143,7 @@ class Https:
         self.cookies: dict[str, str] = {}
         self.token = ""
         self.statuses: list[int] = []
+        self.lease = ""  # the last one that it got
         self._used_s = 0.0
 
     def ask(
@@ -165,7 +166,9 @@ class Https:
             found = json.loads(text)
         except ValueError:
             found = {}
-        return answer.status, found if isinstance(found, dict) else {}, text
+        found = found if isinstance(found, dict) else {}
+        self.lease = found["lease"] if isinstance(found.get("lease"), str) else self.lease
+        return answer.status, found, text
 
     def log_in(self, password: str) -> Https:
         found = re.search(r'name="csrf-token" content="([^"]+)"', self.ask("GET", "/")[2])

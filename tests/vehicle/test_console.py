@@ -26,6 +26,7 @@ import pytest
 from calibration.server import ConsoleServer, redirecting
 from calibration.tls import CertificateError, ensure_certificate, fingerprint, server_context
 from tests.vehicle.console_car import ConsoleCar, Https, raw, unverified
+from tests.vehicle.cut import Wifi
 from tests.vehicle.gate_process import MODEL, NEUTRAL_US, FakePilot, GateProcess, until
 from tests.vehicle.pilot_rig import make_bundle
 from vehicle.console import main
@@ -57,20 +58,27 @@ def browser(car: ConsoleCar) -> Iterator[Https]:
     made.close()
 
 
-def drive(browser: Https, car: ConsoleCar, seconds: float = 0.6) -> float:
-    """Take the controls and go full ahead for so long; when the last command was answered.
+COMMANDS = {
+    "manual": ("manual", {"steering": 0.0, "throttle": 0.8}),
+    "calibration": ("pulse", {"throttle_us": NEUTRAL_US - 20.0}),
+}
+
+
+def drive(browser: Https, car: ConsoleCar, seconds: float = 0.6, mode: str = "manual") -> float:
+    """Take the controls and go ahead for so long; when the last command was answered.
 
     A machine under load may be too slow for a lease of 0.25 s: then it begins again.
     """
+    path, values = COMMANDS[mode]
     for _ in range(5):
         assert until(lambda: not {"esc_neutral", "guard"} & car.gate.reasons())
-        status, found, _ = browser.ask("POST", "/api/v1/lease", {"kind": "manual"})
+        status, found, _ = browser.ask("POST", "/api/v1/lease", {"kind": mode})
         lease = found.get("lease", "")
-        status, *_ = browser.ask("POST", "/api/v1/arm", {"mode": "manual", "lease": lease})
+        status, *_ = browser.ask("POST", "/api/v1/arm", {"mode": mode, "lease": lease})
         end_s = time.monotonic() + seconds
         while status == 200 and time.monotonic() < end_s:
             time.sleep(0.05)
-            status, *_ = browser.ask("POST", "/api/v1/manual", {"lease": lease, "steering": 0.0, "throttle": 0.8})
+            status, *_ = browser.ask("POST", f"/api/v1/{path}", {"lease": lease, **values})
             last_s = time.monotonic()
         if status == 200:
             assert car.gate.throttle()[-1].pulse_us != NEUTRAL_US
@@ -89,19 +97,33 @@ def after_last_motion_s(car: ConsoleCar, last_s: float) -> float:
     return neutral[0].t_s - last_s
 
 
-@pytest.mark.parametrize("how", ("silent", "closed", "reset"))
-def test_a_browser_that_is_lost_while_driving_by_hand_is_neutral_within_300_ms(
-    car: ConsoleCar, browser: Https, how: str
-) -> None:
-    last_s = drive(browser, car)
-    if how == "closed":  # the tab was closed
-        browser.close()
-    elif how == "reset":
-        browser.connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, bytes([1, 0, 0, 0, 0, 0, 0, 0]))
-        browser.connection.sock.detach()
-    assert after_last_motion_s(car, last_s) <= 0.300
-    status = car.gate.status()
-    assert (status["mode"], status["fault"]["name"]) == ("disarmed", "lease_lost")
+@pytest.mark.parametrize("mode", COMMANDS)
+@pytest.mark.parametrize("how", ("silent", "closed", "reset", "cut"))
+def test_a_browser_that_is_lost_is_neutral_within_300_ms(car: ConsoleCar, how: str, mode: str) -> None:
+    """The same with a real browser that is killed, asleep or cut off: tests/browser/test_lost.py."""
+    with contextlib.closing(Wifi(car.port)) as wifi, contextlib.closing(Https(wifi.port)) as browser:
+        browser.log_in(car.password)
+        last_s = drive(browser, car, mode=mode)
+        if how == "closed":  # the tab was closed
+            browser.close()
+        elif how == "reset":
+            linger = bytes([1, 0, 0, 0, 0, 0, 0, 0])
+            browser.connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            browser.connection.sock.detach()
+        elif how == "cut":  # with a command on its way, which comes seconds later
+            late = {"lease": browser.lease, **COMMANDS[mode][1]}
+            wifi.cut()
+            browser.connection.request("POST", f"/api/v1/{COMMANDS[mode][0]}", json.dumps(late).encode(), {
+                "Cookie": "; ".join(f"{k}={v}" for k, v in browser.cookies.items()), "X-CSRFToken": browser.token,
+            })  # fmt: skip
+        assert after_last_motion_s(car, last_s) <= 0.300
+        status = car.gate.status()
+        assert (status["mode"], status["fault"]["name"]) == ("disarmed", "lease_lost")
+        if how == "cut":
+            healed_s = time.monotonic()
+            wifi.heal()
+            assert browser.connection.getresponse().status == 409
+            assert car.gate.neutral_after(healed_s, 20) and car.gate.moving_after(healed_s) == []
 
 
 def test_a_console_that_is_lost_is_neutral_within_300_ms_too(car: ConsoleCar, browser: Https) -> None:
