@@ -14,7 +14,7 @@ from sim.car_spec import CarSpec
 from sim.errors import SimError
 from sim.look import HELD_OUT, draw_surface, nominal_appearance, random_appearance
 from sim.physics import CarPhysics
-from sim.reward import RewardFunction, call_all, load_reward
+from sim.reward import RewardFunction, call_all, check_for_empty_road, load_reward
 from sim.reward_params import build_params
 from sim.starts import Starts
 from sim.threads import Workers
@@ -108,6 +108,7 @@ class BatchEnv:
         self.spec = spec or EnvSpec()
         self.action_space = action_space or default_action_space()
         self.reward = reward or load_reward(None)
+        check_for_empty_road(self.reward)
         self.randomise = randomise or nominal()
         self.control_period_s = 1.0 / self.spec.control_hz
         # Each track twice: as given, and driven the other way round.

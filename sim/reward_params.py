@@ -167,13 +167,38 @@ _SYNTHETIC_WAYPOINTS = 80
 _SYNTHETIC_WIDTH_M = 0.762
 
 
-def synthetic_params() -> list[Params]:
+def synthetic_params(objects: bool = False) -> list[Params]:
     """Invented but consistent states on an ellipse of about 18 m, for trying a reward function before training.
 
     One for each name in ``SYNTHETIC_STATES``: driving well; the first step of an episode (steps 1, progress 0); further
     round and off the centre; all wheels off the road; lap complete (progress 100); facing against the track; and
     driving the track clockwise (``is_reversed``, waypoints in the opposite order). All 27 keys, fresh each call.
+    With ``objects`` there are two boxes on the road, one of them close ahead.
     """
+    states = _synthetic_states()
+    return [state | _two_boxes(state) for state in states] if objects else states
+
+
+def _two_boxes(state: Params) -> Params:
+    """The keys about objects for a state that has two boxes on the centre line: half a metre ahead, and far behind."""
+    known: dict[str, Any] = state
+    points, ahead = known["waypoints"], known["closest_waypoints"][1]
+    count = len(points) - 1
+    at = [(ahead + 1) % count, (ahead + 40) % count]
+    spacing_m = known["track_length"] / count
+    return {
+        "closest_objects": [1, 0],
+        "objects_location": [points[k] for k in at],
+        "objects_distance": [k * spacing_m for k in at],
+        "objects_distance_from_center": [0.0, 0.0],
+        "objects_left_of_center": [True, False],
+        "objects_heading": [0.0, 0.0],
+        "objects_speed": [0.0, 0.0],
+        "object_in_camera": True,
+    }
+
+
+def _synthetic_states() -> list[Params]:
     angles = np.linspace(0.0, 2.0 * math.pi, _SYNTHETIC_WAYPOINTS + 1)
     loop = np.stack([3.6 * np.cos(angles), 2.0 * np.sin(angles)], axis=1)
     loop[-1] = loop[0]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sim.batch_env import BatchEnv, EnvSpec, Step
 from sim.car_spec import CarSpec, load_car
 from sim.commands import emit
-from sim.reward import RewardFunction, load_reward
+from sim.reward import RewardFunction, check_for_empty_road, load_reward
 from sim.track import Track, load_track
 from trainer.config import RunConfig
 from trainer.deepracer import Imported, import_deepracer
@@ -60,6 +60,7 @@ def train(args: argparse.Namespace) -> int:
                 config = dataclasses.replace(config, network=network)
         # Everything that can be wrong is looked at before a folder is made.
         reward = imported.reward if imported is not None and args.reward is None else load_reward(args.reward)
+        check_for_empty_road(reward)
         car = load_car(args.car)
         originals = imported.verbatim() if imported is not None else {}
         folder = RunFolder.create(args.out, config, tracks, reward, space, car, originals)

@@ -188,6 +188,8 @@ def _about_reward(reward: RewardFunction) -> list[Finding]:
     found = [Finding(REWARD, "reward_function", None, HONOURED, "runs as it is; tried on synthetic states")]
     if "object" in reward.source or "is_crashed" in reward.source:
         text = "the road is empty: these parameters hold what DeepRacer gives without objects"
+        if reward.needs_objects:
+            text = "the road is empty, and the function takes an object from the empty list: train refuses it"
         found.append(Finding(REWARD, "objects_*", None, DIFFERS, text))
     return found
 
