@@ -158,6 +158,8 @@ make_folders() {
         "/opt/hotlap is the program, /etc/hotlap the settings, /var/lib/hotlap models, calibration and logs."
     folder /opt/hotlap
     folder /etc/hotlap
+    # The console replaces car.toml in it when somebody changes it on the Settings page.
+    if in_system; then run chgrp hotlap /etc/hotlap; run chmod 2775 /etc/hotlap; fi
     put "$checkout/vehicle/services/hotlap-tmpfiles.conf" /etc/tmpfiles.d/hotlap.conf
     if in_system; then
         run systemd-tmpfiles --create /etc/tmpfiles.d/hotlap.conf
@@ -290,10 +292,11 @@ link_command() {
 
 install_services() {
     step "Services" \
-        "hotlap-gate moves the car, hotlap-pilot drives it; both are closed in (systemd-analyze security hotlap-gate)." \
+        "hotlap-gate moves the car, hotlap-pilot drives it, hotlap-console is its web page, on the ports 443 and 80." \
+        "All are closed in (systemd-analyze security hotlap-gate)." \
         "Your own changes belong into /etc/systemd/system/hotlap-gate.service.d/NAME.conf, and stay."
     local name
-    for name in hotlap-gate.service hotlap-pilot.service hotlap.target; do
+    for name in hotlap-gate.service hotlap-pilot.service hotlap-console.service hotlap.target; do
         put "$checkout/vehicle/services/$name" "/etc/systemd/system/$name"
     done
     if [ "$board" = jetson ]; then
@@ -302,7 +305,8 @@ install_services() {
     if in_system; then run systemctl daemon-reload; fi
     say "    They start with the computer from now on, disarmed. To undo: sudo systemctl disable hotlap.target"
     if command -v systemctl >/dev/null; then
-        run systemctl --root="${root:-/}" enable hotlap-gate.service hotlap-pilot.service hotlap.target
+        run systemctl --root="${root:-/}" enable \
+            hotlap-gate.service hotlap-pilot.service hotlap-console.service hotlap.target
     fi
 }
 
@@ -347,9 +351,12 @@ finish() {
         "1. choose camera and actuator:  sudo nano /etc/hotlap/car.toml" \
         "2. wheels in the air:           sudo systemctl restart hotlap.target" \
         "3. what is missing still:       sudo -u hotlap hotlap doctor" \
-        "4. calibrate:                   hotlap calibrate" \
-        "5. a model:                     sudo -u hotlap hotlap models install /tmp/bundle.tar.gz" \
-        "6. drive:                       hotlap arm; hotlap stop"
+        "4. the password of the page:    sudo -u hotlap hotlap console --show-password" \
+        "5. the page, from a phone:      https://hotlap.local, after the name in car.toml; or https:// and the car's address" \
+        "                                (its certificate is the car's own: the browser warns once)" \
+        "6. calibrate, there or here:    sudo -u hotlap hotlap calibrate" \
+        "7. a model:                     sudo -u hotlap hotlap models install /tmp/bundle.tar.gz --activate" \
+        "8. drive:                       hotlap arm; hotlap stop"
     if $dry_run; then say; say "This was a dry run: nothing was changed."; fi
 }
 

@@ -130,7 +130,7 @@ class CarFile:
             return "the simulated car has no file"
         if self._of_a_drive:
             return "hotlap drive has written this file for this one drive"
-        if not (os.access(self._path, os.W_OK) and os.access(self._path.parent, os.W_OK)):
+        if not (self._path.is_file() and os.access(self._path.parent, os.W_OK)):  # it is replaced, never written to
             return "the console may not write it"
         return ""
 

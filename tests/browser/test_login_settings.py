@@ -65,8 +65,39 @@ def test_the_name(page: Page) -> None:
 
 def test_the_facts(page: Page) -> None:
     page.go("/settings")
-    page.wait(lambda: "Classroom" in page.text("facts"), page.text("facts"))
-    assert "Wi-Fi" in page.text("facts") and "pca9685" in page.text("facts")
+    page.wait(lambda: "Classroom" in page.text("net"), page.text("net"))
+    assert "good (-57 dBm)" in page.text("net") and "pca9685" in page.text("net")
+    assert "64.7°" in page.text("camera") and "127\u00a0mm" in page.text("camera")
+
+
+def test_the_cars_file(page: Page) -> None:
+    page.go("/settings")
+    page.settle()
+    area = page.by("file-text")
+    text = area.input_value()
+    assert "rotate_180 = false" in text and "secret" not in text and "://...@" in text
+    assert "horizontal_fov_deg" in page.text("file-keys")
+    assert not page.by("file-pending").is_visible() and not page.by("file-undo").is_visible()
+
+    def save(changed: str) -> None:
+        area.fill(changed)
+        page.press("file-save")
+
+    save(text.replace("rotate_180", "rotate_181"))
+    page.wait(lambda: "camera.rotate_180" in page.text("file-errors"), page.text("file-errors"))
+    assert area.input_value() == text.replace("rotate_180", "rotate_181"), "what was typed is not lost"
+    save(text.replace("pca9685", "sysfs_pwm"))
+    page.wait(lambda: "actuator.kind is not changed from a page" in page.text("file-errors"), "wires are locked")
+
+    save(text.replace("rotate_180 = false", "rotate_180 = true"))
+    page.wait(lambda: "Saved" in page.text("file-said"), page.text("file-errors"))
+    assert page.by("file-pending").is_visible() and page.text("file-errors") == ""
+    page.tab.reload()
+    page.settle()
+    assert "rotate_180 = true" in area.input_value() and page.by("file-pending").is_visible()
+    page.press("file-undo")
+    page.wait(lambda: area.input_value() == text, "as it was")
+    page.wait(lambda: not page.by("file-pending").is_visible(), "nothing is pending")
 
 
 def test_the_password(page: Page) -> None:

@@ -96,7 +96,7 @@ def test_works_when_every_other_script_has_failed(page: Page) -> None:
     page.mode("stopped")
 
 
-def test_gets_itself_a_fresh_token(page: Page) -> None:
+def test_needs_no_token_that_counts(page: Page) -> None:
     drive(page)
     # As after a restart of the console: the token that the page has is nobody's any more.
     page.tab.context.clear_cookies(name="session")
@@ -104,13 +104,42 @@ def test_gets_itself_a_fresh_token(page: Page) -> None:
     page.mode("stopped")
 
 
-def test_stops_without_a_session(page: Page) -> None:
+def log_out(page: Page) -> None:
+    """As when the session has ended while the page is open."""
+    assert page.js("return fetch('/logout').then((answer) => answer.ok)")
+
+
+def test_stops_from_the_login_page(page: Page) -> None:
     drive(page)
-    page.js("return fetch('/logout').then((answer) => answer.ok)")
+    log_out(page)
     page.go("/login")
     page.by("stop").click()
     page.mode("stopped")
-    page.wait(lambda: "Stopped" in page.text("stop-note"), "it says so")
+    page.wait(lambda: page.text("stop-note") == "Stopped. The motor is at rest.", page.text("stop-note"))
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_stops_after_the_session_has_ended_and_says_how_to_go_on(page: Page, path: str) -> None:
+    drive(page)
+    page.go(path)
+    log_out(page)
+    page.by("stop").click()
+    page.mode("stopped")
+    page.wait(lambda: "You are logged out" in page.text("stop-note"), page.text("stop-note"))
+    page.css("#stop-note a").click()
+    page.wait(lambda: page.all("#login"), "the login")
+    page.log_in()
+    page.wait(lambda: page.all("#reset"), "back on the page, where the stop can be released")
+    assert page.tab.url == page.backend.url + path
+
+
+def test_an_open_page_says_that_the_session_has_ended(page: Page) -> None:
+    page.go("/")
+    log_out(page)
+    page.wait(lambda: page.text("mode") == "Logged out", "the header says so")
+    page.wait(lambda: "The stop button works all the same" in page.text("banner"), page.text("banner"))
+    assert page.css("#banner a").get_attribute("href") == "/login?next=%2F"
+    assert page.text("errors") == ""
 
 
 def test_says_what_to_do_without_an_answer_and_does_not_give_up(page: Page) -> None:

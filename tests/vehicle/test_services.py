@@ -183,6 +183,7 @@ def test_the_console_is_behind_both_and_has_no_device() -> None:
     assert console["PrivateDevices"] == ["yes"] and "DeviceAllow" not in console
     assert console["AmbientCapabilities"] == console["CapabilityBoundingSet"] == ["CAP_NET_BIND_SERVICE"]
     assert "multicast" in console["IPAddressAllow"][0].split()
+    assert console["ReadWritePaths"] == ["-/etc/hotlap"]  # the folder of what --config names
 
 
 # --- udev
