@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shutil
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
+PICTURES = ROOT / "build" / "screenshots"
 PASSWORD = "test-password"
 CHROMIUM = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), ""
@@ -51,6 +53,14 @@ def until(
             pytest.fail(f"not within {timeout_s:g} s: {what}")
         pause(0.03)
     return value
+
+
+def axe_source() -> str:
+    """The script of axe-core, for `Page.js`: the pages' CSP would not let them load it."""
+    found = importlib.util.find_spec("axe_core_python")
+    if found is None or found.origin is None:
+        pytest.skip("needs axe-core (pip install axe-core-python)")
+    return (Path(found.origin).parent / "axe.min.js").read_text()
 
 
 class Backend:
@@ -239,6 +249,28 @@ class Page:
     def mode(self, wanted: str) -> None:
         """Wait until the gate is in this mode."""
         self.wait(lambda: self.backend.mode == wanted, f"the gate is {wanted}, not {self.backend.mode}")
+
+    def save(self, calibration: dict[str, Any]) -> None:
+        """A calibration, without the page's own buttons."""
+        token = "document.querySelector('meta[name=csrf-token]').content"
+        headers = f"{{'Content-Type': 'application/json', 'X-CSRFToken': {token}}}"
+        source = f"return fetch('/api/v1/calibration', {{method: 'PUT', headers: {headers}, body: arguments[0]}})"
+        assert self.js(f"{source}.then((answer) => answer.ok)", json.dumps({"calibration": calibration}))
+
+    def picture(self, name: str) -> None:
+        """A screenshot of the window, for people: ``build/screenshots/NAME.png``."""
+        self.tab.screenshot(path=PICTURES / f"{name}.png")
+
+    def serious(self) -> list[str]:
+        """What axe-core finds wrong with the page as it is now, of impact serious or critical."""
+        if not self.js("return typeof axe !== 'undefined'"):
+            self.js(axe_source())
+        found = self.js("return axe.run({resultTypes: ['violations']})")["violations"]
+        return [
+            f"{one['id']}: {[node['html'][:100] for node in one['nodes']]}"
+            for one in found
+            if one["impact"] in ("serious", "critical")
+        ]
 
     def offline(self, gone: bool) -> None:
         """The browser's network is cut, or there again."""

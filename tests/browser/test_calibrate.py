@@ -133,21 +133,13 @@ def test_motor_to_a_saved_calibration(page: Page) -> None:
     assert now["forward_us"] <= NEUTRAL_US - 60.0 and now["reverse_us"] >= NEUTRAL_US + 50.0
 
 
-def put(page: Page, calibration: dict[str, Any]) -> None:
-    """Save it without the page."""
-    token = "document.querySelector('meta[name=csrf-token]').content"
-    headers = f"{{'Content-Type': 'application/json', 'X-CSRFToken': {token}}}"
-    source = f"return fetch('/api/v1/calibration', {{method: 'PUT', headers: {headers}, body: arguments[0]}})"
-    assert page.js(f"{source}.then((answer) => answer.ok)", json.dumps({"calibration": calibration}))
-
-
 def test_a_motor_that_turns_the_other_way_is_put_right_with_its_measured_speeds(page: Page) -> None:
     page.go("/calibrate")
     reversed_one = {
         "neutral_us": 1446.0, "forward_us": 1603.5, "reverse_us": 1311.0, "forward_start_us": 1476.0,
         "reverse_start_us": 1421.0, "curve": [[-2.0, 1390.0], [-0.5, 1410.0], [0.5, 1500.0]],
     }  # fmt: skip
-    put(page, {**saved(page), "throttle": reversed_one})
+    page.save({**saved(page), "throttle": reversed_one})
     begin_motor(page)
     hold(page, "first", 24.0)
     page.press("input[value=reverse]")
