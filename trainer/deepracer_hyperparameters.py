@@ -84,7 +84,8 @@ def read_hyperparameters(content: object, where: str, sac: bool = False) -> dict
         )
     unknown = sorted(str(key) for key in content if key not in KEYS)
     if unknown:
-        near = difflib.get_close_matches(unknown[0], KEYS, n=1, cutoff=0.0)[0]
+        near = difflib.get_close_matches(unknown[0].lower(), [*KEYS, *_OTHER_WORDS], n=1, cutoff=0.0)[0]
+        near = _OTHER_WORDS.get(near, near)
         raise DeepRacerError(
             f"{where}: unknown hyperparameter {unknown[0]!r}",
             cause="a misspelled key: DeepRacer would have taken its default without a word",
@@ -123,6 +124,11 @@ def _value(value: object, name: str, where: str, sac: bool) -> Value:
     return int(number) if kind is int else number
 
 
+# What other programs call them.
+_OTHER_WORDS = {
+    "learning_rate": "lr", "gamma": "discount_factor", "epochs": "num_epochs", "entropy": "beta_entropy",
+    "minibatch_size": "batch_size", "epsilon": "e_greedy_value",
+}  # fmt: skip
 _OWN_NAME = {
     "num_epochs": "ppo.epochs", "lr": "ppo.learning_rate", "num_episodes_between_training": "ppo.steps_per_update",
 }  # fmt: skip
