@@ -23,7 +23,7 @@ export PYTHON PIP_FLAGS
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup lint unit check test demo bench mutants test-firmware install-car clean
+.PHONY: help setup lint unit check test demo bench mutants test-firmware test-kernel test-systemd test-arm install-car clean
 
 help: ## say what there is
 	@printf 'make TARGET, with TARGET one of:\n'
@@ -48,7 +48,7 @@ check: lint unit ## ruff, mypy, import layers and the quick tests, under 90 s
 # The slow tests run one by one: many of them time real processes, which must have the machine to themselves. On a shared
 # machine another tenant can take it away for a moment; one that fails is tried once more, and pytest says so.
 test: check ## check, the slow and the learning tests, and the quick ones of the firmware
-	@$(VENV)/bin/pytest -m "(slow or learning) and not firmware or firmware and not slow" --reruns 1
+	@$(VENV)/bin/pytest -m "(slow or learning) and not (firmware or kernel or systemd or arm) or firmware and not slow" --reruns 1
 
 demo: $(READY) ## train about 90 s, export, five time trials, video and plot, then three laps through gate and pilot
 	@if [ -e $(DEMO) ] && [ ! -e $(DEMO_MARK) ]; then \
@@ -73,6 +73,18 @@ test-firmware: $(READY) ## build the microcontroller's firmware and try it in si
 	    { printf 'next: sudo apt-get install --no-install-recommends %s\n' "$(FIRMWARE_TOOLS)" >&2; exit 1; }
 	@$(MAKE) --no-print-directory -C firmware_bridge/firmware
 	@$(VENV)/bin/pytest -m firmware
+
+# As root only: they install tools with apt-get, and keep Debian roots in ~/.cache/hotlap (docs/hardware-tests.md).
+MACHINE_TEST = @$(PY) -m tests.machine.needs $(1) && $(VENV)/bin/pytest -m $(1) tests/machine
+
+test-kernel: $(READY) ## as root: I2C, PWM and camera back-ends on a stock Debian kernel in QEMU
+	$(call MACHINE_TEST,kernel)
+
+test-systemd: $(READY) ## as root: the services under a real systemd, in a container
+	$(call MACHINE_TEST,systemd)
+
+test-arm: $(READY) ## as root: the base install as aarch64 programs, under qemu-user
+	$(call MACHINE_TEST,arm)
 
 mutants: $(READY) ## change the gate's code in 1200 ways and see the tests fail (half an hour)
 	@nice -n 10 $(PY) tools/mutate_gate.py
