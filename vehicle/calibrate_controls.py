@@ -19,7 +19,6 @@ from vehicle.arming import Mode
 from vehicle.console_sockets import Asker, granted
 
 TIMEOUT_S = 1.0
-HELD_TIMEOUT_S = 0.25  # while the controls are held: after that the lease is gone anyway
 RENEW_S = 0.1
 _LEASE_AGAIN_S = 0.35  # somebody's lease that was lost ends meanwhile
 _ARM_AGAIN_S = 0.1
@@ -111,7 +110,7 @@ class HeldControls:
         lease, self._lease = self._lease, ""
         if lease:
             with contextlib.suppress(CarRefused):
-                self._ask({"op": "release", "lease": lease}, HELD_TIMEOUT_S)
+                self._ask({"op": "release", "lease": lease})
 
     def renew(self, now_s: float) -> None:
         """Hold them for another while, if it is time.
@@ -153,6 +152,6 @@ class HeldControls:
             raise
 
     def _held_ask(self, request: dict[str, object]) -> dict[str, Any]:
-        answer = self._ask({**request, "lease": self._lease}, HELD_TIMEOUT_S)
+        answer = self._ask({**request, "lease": self._lease})
         self._renewed_s = time.monotonic()
         return answer
