@@ -39,8 +39,8 @@ def misfits(contract: Contract, car: CarConfig, calibration: Calibration | None)
         car: how the camera is mounted, the control rate and the limits.
         calibration: None for a car without one: what depends on it is left out, and the gate will not arm anyway.
 
-    The names: ``camera_fov``, ``camera_pitch``, ``camera_roll``, ``camera_height``, ``camera_forward``, ``camera_rate``,
-    ``control_period``, ``steering_range``, ``speed_range``, ``speed_limit``.
+    The names: ``camera_fov``, ``camera_pitch``, ``camera_roll``, ``camera_height``, ``camera_forward``,
+    ``camera_rate``, ``control_period``, ``steering_range``, ``speed_range``, ``speed_limit``.
     """
     return [*_camera(contract, car), *_period(contract, car), *_actions(contract, car, calibration)]
 
