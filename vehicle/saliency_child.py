@@ -19,6 +19,8 @@ from typing import IO, Any
 from vehicle.errors import HotlapError
 
 NICE = 19
+# Among sessions: a tenth of the processor beside something that wants all of it. With 19 no map would ever be done.
+SESSION_NICE = 10
 MAX_ADDRESS_BYTES = 2 * 2**30
 BUDGET_S, DEADLINE_S = 0.7, 2.5  # at one map a second, a processor has a third of its time left for others
 MAX_LINE_BYTES = 8192
@@ -70,11 +72,11 @@ def serve(requests: IO[bytes], answers: IO[bytes]) -> None:
 
 
 def step_back() -> None:
-    """Last in every queue: processor, memory, and the out-of-memory killer's list the other way round."""
+    """Behind in every queue: processor, memory, and first on the out-of-memory killer's list."""
     with contextlib.suppress(OSError):
         os.nice(NICE - os.nice(0))
     # A nice value counts within a session only (the kernel's autogroups), and this process has one of its own.
-    for path, value in (("/proc/self/autogroup", str(NICE)), ("/proc/self/oom_score_adj", "1000")):
+    for path, value in (("/proc/self/autogroup", str(SESSION_NICE)), ("/proc/self/oom_score_adj", "1000")):
         with contextlib.suppress(OSError):
             Path(path).write_text(value)
     for kind, limit in ((resource.RLIMIT_AS, MAX_ADDRESS_BYTES), (resource.RLIMIT_CORE, 0)):
