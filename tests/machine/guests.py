@@ -142,14 +142,14 @@ class Guest:
         shutil.copy(bundle, self.mnt / "bundle.tar.gz")
         shutil.copytree(pictures, self.mnt / "pictures")
 
-    def at_boot(self, command: str) -> None:
-        """Run a shell script once the machine is up, and switch it off then."""
+    def at_boot(self, command: str, target: str = "multi-user.target") -> None:
+        """Run a shell script once the machine is up as far as `target`, and switch it off then."""
         (self.mnt / "run").write_text(command)
         units = self.folder / "upper/etc/systemd/system"
-        (units / "multi-user.target.wants").mkdir(parents=True)
+        (units / f"{target}.wants").mkdir(parents=True)
         (units / "hotlap-checks.service").write_text(UNIT)
-        (units / "multi-user.target.wants/hotlap-checks.service").symlink_to("../hotlap-checks.service")
-        (units / "default.target").symlink_to("/lib/systemd/system/multi-user.target")
+        (units / f"{target}.wants/hotlap-checks.service").symlink_to("../hotlap-checks.service")
+        (units / "default.target").symlink_to(f"/lib/systemd/system/{target}")
 
     def nspawn(self, timeout_s: float, *options: str) -> str:
         """Boot it in a container until it switches itself off; what its console said."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -42,6 +43,16 @@ def show(unit: str, name: str) -> str:
 
 def main_pid(unit: str) -> int:
     return int(show(unit, "MainPID"))
+
+
+def pids(module: str) -> list[int]:
+    """The processes of one of our modules."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # it has just ended
+            if module.encode() in path.read_bytes().split(b"\0"):
+                found.append(int(path.parent.name))
+    return found
 
 
 def active(unit: str) -> bool:
@@ -109,6 +120,17 @@ def arm() -> None:
         return moving()
 
     assert until(driving, PATIENCE_S), (said, journal())
+
+
+def prove() -> None:
+    """Drive until the model's trial is over: on trial, a second death of the pilot would bar it."""
+
+    def proved() -> bool:
+        if not armed():
+            ask("arm", mode="autonomous")
+        return not ask("status", "pilot.request")["trial"]
+
+    assert until(proved, PATIENCE_S), (ask("status"), journal())
 
 
 def moving() -> bool:

@@ -5,10 +5,12 @@ In a container: a folder of pictures for the camera, and an actuator that only r
 
 from __future__ import annotations
 
+import pwd
 import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,9 +24,13 @@ GATE, PILOT, CONSOLE = "hotlap-gate.service", "hotlap-pilot.service", "hotlap-co
 
 @pytest.fixture(scope="module")
 def installed() -> dict[str, Any]:
-    """The car with its settings, calibration and model."""
+    """The car with its settings and calibration, and a model that has proved itself."""
     car.prepare('kind = "none"\n')
-    return car.install_model()
+    found = car.install_model()
+    car.start()
+    car.prove()
+    car.shell("systemctl", "stop", "hotlap.target", GATE)
+    return found
 
 
 @pytest.fixture
@@ -57,9 +63,9 @@ def check_the_gate_starts_with_the_computer_and_is_disarmed() -> None:
 
 
 def check_the_services_run_as_the_user_hotlap_and_closed_in() -> None:
-    pid = car.main_pid(GATE)
-    assert car.shell("ps", "-o", "user=", "-p", pid).strip() == "hotlap"
-    status = dict(line.split(":\t", 1) for line in open(f"/proc/{pid}/status").read().splitlines() if ":\t" in line)
+    text = Path(f"/proc/{car.main_pid(GATE)}/status").read_text()
+    status = dict(line.split(":\t", 1) for line in text.splitlines() if ":\t" in line)
+    assert status["Uid"].split() == 4 * [str(pwd.getpwnam("hotlap").pw_uid)]
     assert status["NoNewPrivs"] == "1" and status["Seccomp"] == "2"
     assert int(status["CapEff"], 16) == int(status["CapBnd"], 16) == 0
 

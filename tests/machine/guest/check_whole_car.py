@@ -40,25 +40,27 @@ def neutral(bus: int, kind: str) -> bool:
 
 
 def drive(bus: int, kind: str) -> None:
+    """Started with this actuator, armed, and the chip's pulses are not neutral."""
     camera = 'kind = "v4l2"\nwidth = 320\nheight = 180\nrate_hz = 15.0\n'
     car.prepare(f'kind = "{kind}"\ni2c_bus = {bus}\n', camera)
     car.install_model()
     car.start()
     assert until(lambda: neutral(bus, kind), car.PATIENCE_S), "the first pulse is neutral"
-    car.arm()
-    moving = throttle_us(bus, kind)
-    assert moving is not None and abs(moving - NEUTRAL_US) > 2 * devices.STEP_US
+    arm(bus, kind)
+
+
+def arm(bus: int, kind: str) -> None:
+    def moves() -> bool:
+        if not car.armed():
+            car.ask("arm", mode="autonomous")
+        found = throttle_us(bus, kind)
+        return found is not None and abs(found - NEUTRAL_US) > 2 * devices.STEP_US
+
+    assert until(moves, car.PATIENCE_S), (car.ask("status"), car.journal())
 
 
 def check_pca9685_is_neutral_in_its_registers_after_sigkill(bus: int, facts: dict[str, Any]) -> None:
-    kill_the_gate(bus, "pca9685", facts)
-
-
-def check_sysfs_pwm_is_neutral_in_its_registers_after_sigkill(bus: int, facts: dict[str, Any]) -> None:
-    kill_the_gate(bus, "sysfs_pwm", facts)
-
-
-def kill_the_gate(bus: int, kind: str, facts: dict[str, Any]) -> None:
+    kind = "pca9685"
     drive(bus, kind)
     pid = car.main_pid(GATE)
     sent_s = car.send(GATE, KILL)
@@ -71,11 +73,10 @@ def kill_the_gate(bus: int, kind: str, facts: dict[str, Any]) -> None:
     facts[f"{kind}: neutral after SIGKILL of the gate"] = f"{1e3 * took_s:.0f} ms"
 
 
-def check_neutral_when_the_gate_and_its_guard_die_at_once(bus: int) -> None:
+def check_sysfs_pwm_is_neutral_when_the_gate_and_its_guard_die_at_once(bus: int) -> None:
     kind = "sysfs_pwm"
     drive(bus, kind)
-    guard = int(car.shell("pgrep", "-f", "vehicle.guard").split()[0])
-    gate = car.main_pid(GATE)
+    [guard], gate = car.pids("vehicle.guard"), car.main_pid(GATE)
     os.kill(guard, KILL)
     os.kill(gate, KILL)
     sent_s = time.monotonic()
@@ -83,13 +84,15 @@ def check_neutral_when_the_gate_and_its_guard_die_at_once(bus: int) -> None:
     assert until(lambda: neutral(bus, kind), car.PATIENCE_S)
     car.neutral_after_s(sent_s)
     assert "neutral:stopped_service" in [row.cause for row in car.throttle(sent_s)]
-    assert until(lambda: car.restarted(GATE, gate), car.PATIENCE_S), car.journal()
+    assert until(lambda: car.restarted(GATE, gate) and car.answers("pilot.request"), car.PATIENCE_S), car.journal()
     assert not car.armed() and neutral(bus, kind)
 
 
 def check_a_pwm_chip_that_goes_disarms_and_comes_back_neutral(bus: int) -> None:
+    """After the check above, which leaves the car started and disarmed."""
     kind = "sysfs_pwm"
-    drive(bus, kind)
+    assert until(car.answers, car.PATIENCE_S), car.journal()
+    arm(bus, kind)
     devices.unbind_kernel_driver(bus)
     try:
         assert until(lambda: not car.answers() or not car.armed(), car.PATIENCE_S)
