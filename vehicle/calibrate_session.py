@@ -45,6 +45,7 @@ class Session:
     def __init__(self, guide: Guide, controls: HeldControls, keeper: CalibrationKeeper, terminal: Terminal) -> None:
         self._guide, self._controls, self._keeper, self._terminal = guide, controls, keeper, terminal
         self._done = False
+        self._taken = False  # the controls, by one of the keys that were read
 
     def run(self) -> None:
         """Until the person quits.
@@ -67,13 +68,19 @@ class Session:
         if terminal.suspend:
             self._suspend()
         elif terminal.input_fd in ready:
-            for name in terminal.read():
-                if name == "end":
-                    self._done = True
-                elif not self._done:
-                    self._tell(Key(name))
+            self._keys(terminal.read())
         self._renew()
         self._tell(Tick())
+
+    def _keys(self, names: Sequence[str]) -> None:
+        self._taken = False
+        for name in names:
+            if name == "end":
+                self._done = True
+            # What was typed before the controls were there was not meant for a motor.
+            if self._done or self._taken:
+                return
+            self._tell(Key(name))
 
     def _suspend(self) -> None:
         self._lose("You pressed Ctrl-Z, so the controls were given back.")
@@ -120,7 +127,8 @@ class Session:
         except CarRefused as refused:
             self._tell(Lost(_refusal(refused)))
             return
-        self._terminal.forget_keys()  # what was typed while waiting shall not start a motor
+        self._taken = True
+        self._terminal.forget_keys()
         self._tell(Taken())
 
     def _pulse(self, effect: Pulse) -> None:

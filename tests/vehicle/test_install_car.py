@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
 import stat
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from vehicle.car_config import load_car_config
+from vehicle.options import console_options
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 SCRIPT = CHECKOUT / "tools" / "install-car.sh"
@@ -110,7 +112,8 @@ def test_a_whole_installation_and_a_second_one_that_changes_nothing(tmp_path: Pa
     for name in (
         "etc/hotlap/car.toml", "etc/sysusers.d/hotlap.conf", "etc/tmpfiles.d/hotlap.conf",
         "etc/udev/rules.d/70-hotlap.rules", "etc/systemd/system/hotlap-gate.service",
-        "etc/systemd/system/hotlap-pilot.service", "etc/systemd/system/hotlap.target", "opt/hotlap/venv/bin/python",
+        "etc/systemd/system/hotlap-pilot.service", "etc/systemd/system/hotlap-console.service",
+        "etc/systemd/system/hotlap.target", "opt/hotlap/venv/bin/python",
     ):  # fmt: skip
         assert (root / name).is_file(), name
     assert (root / "var/lib/hotlap/models").is_dir()
@@ -119,7 +122,8 @@ def test_a_whole_installation_and_a_second_one_that_changes_nothing(tmp_path: Pa
     assert said.stdout == "hotlap runs\n"
     if shutil.which("systemctl"):
         assert (root / "etc/systemd/system/multi-user.target.wants/hotlap.target").is_symlink()
-        assert (root / "etc/systemd/system/hotlap.target.wants/hotlap-gate.service").is_symlink()
+        for name in ("gate", "pilot", "console"):
+            assert (root / f"etc/systemd/system/hotlap.target.wants/hotlap-{name}.service").is_symlink()
 
     car_toml = root / "etc/hotlap/car.toml"
     assert stat.S_IMODE(car_toml.stat().st_mode) == 0o640
@@ -155,6 +159,18 @@ def test_each_step_is_explained_before_it_is_done(tmp_path: Path, run: Run, quic
     for block in blocks[1:7]:
         reason, *_ = block.splitlines()[1:]
         assert reason.startswith("    ") and not reason.strip().startswith(("wrote", "running", "unchanged", "kept"))
+
+
+def test_it_ends_with_where_the_page_is_and_how_its_password_is_shown(
+    tmp_path: Path, run: Run, quick_python: Path
+) -> None:
+    said = run("--dry-run", "--prefix", tmp_path / "root", "--python", quick_python).stdout
+    last = said[said.index("==> Next") :]
+    assert "https://hotlap.local" in last and "sudo -u hotlap hotlap calibrate" in last
+    words = next(line.split("hotlap console", 1)[1] for line in last.splitlines() if "password" in line)
+    parser = argparse.ArgumentParser()
+    console_options(parser)
+    assert parser.parse_args(words.split()).show_password  # the program takes what the installer says
 
 
 def test_a_dry_run_changes_nothing(tmp_path: Path, run: Run, quick_python: Path) -> None:
@@ -272,7 +288,9 @@ def test_help_says_every_option(run: Run) -> None:
 
 NOTING = "#!/bin/sh\necho \"${0##*/} $*\" >> \"$CALLS\"\n"
 REAL = ("bash", "dirname", "sed", "tr", "uname", "getconf", "readlink", "tail", "cat", "cp", "mkdir")
-NOTED = ("install", "ln", "rm", "chgrp", "usermod", "systemd-sysusers", "systemd-tmpfiles", "udevadm", "apt-get")
+NOTED = (
+    "install", "ln", "rm", "chgrp", "chmod", "usermod", "systemd-sysusers", "systemd-tmpfiles", "udevadm", "apt-get",
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -325,7 +343,8 @@ def test_the_order_of_things_on_a_real_system(tmp_path: Path, run: Run, stand_in
 def test_it_is_enabled_and_only_started_when_asked(tmp_path: Path, run: Run, stand_ins: str, start: bool) -> None:
     options = ["--dry-run", *(["--start"] if start else [])]
     said = run(*options, path=stand_ins).stdout
-    enable = said.index("would run: systemctl --root=/ enable hotlap-gate.service hotlap-pilot.service hotlap.target")
+    units = "hotlap-gate.service hotlap-pilot.service hotlap-console.service hotlap.target"
+    enable = said.index(f"would run: systemctl --root=/ enable {units}")
     assert said.index("would run: systemctl daemon-reload") < enable
     assert ("would run: systemctl start hotlap.target" in said) == start
     assert not (tmp_path / "calls").exists() or system_calls(tmp_path) == []
