@@ -35,7 +35,7 @@ def status_of(error: HotlapError) -> int:
 
 def error_object(error: HotlapError) -> dict[str, Any]:
     """{"what", "cause", "next", "reason"}, and "blocked" where arming checks were the cause."""
-    reason = "bad_calibration" if isinstance(error, CalibrationError) else str(getattr(error, "reason", ""))
+    reason = str(getattr(error, "reason", "bad_calibration" if isinstance(error, CalibrationError) else ""))
     found: dict[str, Any] = {
         "what": error.what, "cause": error.cause, "next": error.next_step, "reason": reason or "refused"
     }  # fmt: skip

@@ -11,6 +11,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from calibration.api import api
 from calibration.api_calibration import calibration_api
+from calibration.api_camera import CAMERA, CameraSession, camera_api
 from calibration.api_car_file import car_file_api
 from calibration.api_json import MAX_JSON_BYTES, error_object, error_reply, reply
 from calibration.api_saliency import saliency_api
@@ -69,13 +70,14 @@ def create_app(link: CarLink, settings: ConsoleSettings) -> Flask:
     driver = DeepRacerDriver(link, shared.leases)
     shared.session_ended.append(driver.forget)
     app.extensions[EXTENSION], app.extensions[DRIVER] = shared, driver
+    app.extensions[CAMERA] = CameraSession()
     app.before_request(_guard)
     app.after_request(_finish)
     app.context_processor(_for_templates)
     app.register_error_handler(HotlapError, error_reply)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, _unforeseen)
-    for blueprint in (pages, api, calibration_api, saliency_api, car_file_api, deepracer):
+    for blueprint in (pages, api, calibration_api, camera_api, saliency_api, car_file_api, deepracer):
         app.register_blueprint(blueprint)
     return app
 

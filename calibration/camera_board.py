@@ -265,7 +265,7 @@ def _why_not(gray: Gray, board: Board) -> CameraFault:
         "no_board",
         f"no checkerboard with {asked} inner corners was found",
         cause="it is not wholly in the picture, too small in it, or has other numbers of corners",
-        next_step="lay the board flat on the floor ahead of the car, as near as all of it is in the picture, evenly lit",
+        next_step="lay the board flat on the floor ahead of the car, as near as all of it fits the picture, evenly lit",
     )
 
 

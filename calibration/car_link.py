@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from calibration.camera_pose import CameraMeasurement, CameraPose
 from calibration.errors import HotlapError
 from calibration.store import SavedCalibration
 from calibration.values import Calibration
@@ -160,6 +161,26 @@ class CarLink(Protocol):
 
     def restore_calibration(self, revision: int) -> Calibration:
         """One of the history is in force again; raises as `save_calibration`."""
+        ...
+
+    def whole_picture(self) -> Picture:
+        """The camera's newest picture in its own size. Only while disarmed.
+
+        Raises:
+            CarRefused: armed, no picture, or the pilot does not answer.
+        """
+        ...
+
+    def measured_camera(self) -> CameraPose | None:
+        """The camera's pose as it was measured and saved; None where it was not."""
+        ...
+
+    def save_camera(self, measurement: CameraMeasurement) -> None:
+        """Keep it; models are held against it from now on. Only while disarmed.
+
+        Raises:
+            CarRefused: not disarmed, or the disk does not take it.
+        """
         ...
 
     def logs(self, lines: int) -> list[str]:

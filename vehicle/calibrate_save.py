@@ -37,14 +37,14 @@ class CalibrationKeeper:
         """
         check_calibration(calibration)
         with self._saving:
-            self._refuse_unless_disarmed()
+            self.refuse_unless_disarmed()
             store.save_calibration(self.path, calibration)
             self._take()
 
     def undo(self) -> Calibration:
         """The one before the one in force is in force again; raises as `save`."""
         with self._saving:
-            self._refuse_unless_disarmed()
+            self.refuse_unless_disarmed()
             found = store.undo(self.path)
             self._take()
         return found
@@ -52,13 +52,17 @@ class CalibrationKeeper:
     def restore(self, revision: int) -> Calibration:
         """One of the history is in force again; raises as `save`."""
         with self._saving:
-            self._refuse_unless_disarmed()
+            self.refuse_unless_disarmed()
             found = store.restore(self.path, revision)
             self._take()
         return found
 
-    def _refuse_unless_disarmed(self) -> None:
-        """Before the disk is touched. Without a gate nothing is armed."""
+    def refuse_unless_disarmed(self) -> None:
+        """Before the disk is touched. Without a gate nothing is armed.
+
+        Raises:
+            CarRefused: not_disarmed.
+        """
         try:
             mode = self._ask({"op": "status"}).get("mode")
         except CarRefused:

@@ -19,6 +19,7 @@ from typing import Any
 import zmq
 
 from calibration import store
+from calibration.camera import CameraMeasurement, CameraPose
 from calibration.car_link import CarRefused, Picture, Saliency
 from calibration.durable import make_folders, write_durably
 from calibration.errors import CalibrationError
@@ -28,6 +29,7 @@ from vehicle import console_facts
 from vehicle.calibrate_save import CalibrationKeeper
 from vehicle.car_config import CarConfig
 from vehicle.car_file import CarFile
+from vehicle.console_camera import ConsoleCamera
 from vehicle.console_models import RELOAD_TIMEOUT_S, ConsoleModels
 from vehicle.console_saliency import ConsoleSaliency
 from vehicle.console_sockets import Asker, Listener, granted
@@ -68,6 +70,7 @@ class ConsoleLink:
         self._figures_s: float | None = None
         self._measuring = threading.Lock()
         self._keeper = CalibrationKeeper(config.calibration_path(), self.ask)
+        self._camera = ConsoleCamera(config, self._ask_pilot, self._keeper.refuse_unless_disarmed)
         self._calibration: tuple[object, Calibration | None] = (None, None)
         self._name = self._read_name()
 
@@ -93,6 +96,9 @@ class ConsoleLink:
             return self.ask({"op": "status"}).get("armed") is not False
         except CarRefused:
             return False
+
+    def _ask_pilot(self, request: Mapping[str, object]) -> dict[str, Any]:
+        return granted(self._pilot.ask(request, TIMEOUT_S))
 
     def _reload(self) -> dict[str, Any]:
         return granted(self._pilot.ask({"op": "reload"}, RELOAD_TIMEOUT_S))
@@ -255,6 +261,18 @@ class ConsoleLink:
     def restore_calibration(self, revision: int) -> Calibration:
         """See `CarLink`."""
         return self._keeper.restore(revision)
+
+    def whole_picture(self) -> Picture:
+        """See `CarLink`."""
+        return self._camera.whole_picture()
+
+    def measured_camera(self) -> CameraPose | None:
+        """See `CarLink`."""
+        return self._camera.measured()
+
+    def save_camera(self, measurement: CameraMeasurement) -> None:
+        """See `CarLink`."""
+        self._camera.save(measurement)
 
     # --- the name
 

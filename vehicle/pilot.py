@@ -36,11 +36,13 @@ from vehicle.parent import end_with_parent
 from vehicle.pilot_core import MAX_FRAME_AGE_S, Model, PilotCore, Proof, Schedule
 from vehicle.pilot_links import PilotLinks
 from vehicle.pilot_model import FileModel, ModelSource, StoredModel
+from vehicle.pilot_picture import picture_answer
 from vehicle.realtime import go_first
 
 _REOPEN_S = 1.0  # a camera that is gone is tried again this often
 _ANNOUNCE_S = 0.5
 _PREVIEW_S = 0.099  # at most 10 Hz, and at 10 Hz every one
+_PICTURE_AGE_S = 1.0  # of a picture that only somebody who calibrates the camera looks at
 _LONGEST_WAIT_S = 0.1  # so that requests and signals are seen to even at 1 Hz
 
 
@@ -213,7 +215,9 @@ class Pilot:
             return self._status()
         if op == "reload":
             return self._reload(now_s)
-        return _refused("unknown_op", f"the pilot knows the ops status and reload, not {str(op)[:40]!r}")
+        if op == "picture":
+            return self._picture(now_s)
+        return _refused("unknown_op", f"the pilot knows the ops status, reload and picture, not {str(op)[:40]!r}")
 
     def _status(self) -> dict[str, Any]:
         facts = self._grabber.facts()
@@ -233,11 +237,24 @@ class Pilot:
             "frames_log": log_facts(self._frames),
         }
 
-    def _reload(self, now_s: float) -> dict[str, Any]:
+    def _not_disarmed(self, now_s: float, what: str) -> dict[str, Any] | None:
         gate = self._links.gate(now_s)
-        if gate is None or gate.get("armed") is not False:
-            state = "armed" if gate is not None else "silent, so it may be armed"
-            return _refused("armed", f"the model changes only while disarmed, and the gate is {state}", "hotlap disarm")
+        if gate is not None and gate.get("armed") is False:
+            return None
+        state = "armed" if gate is not None else "silent, so it may be armed"
+        return _refused("armed", f"{what} only while disarmed, and the gate is {state}", "hotlap disarm")
+
+    def _picture(self, now_s: float) -> dict[str, Any]:
+        if (refused := self._not_disarmed(now_s, "whole pictures are given")) is not None:
+            return refused
+        try:
+            return picture_answer(self._grabber.newest(_PICTURE_AGE_S, time.monotonic()))
+        except CameraError as error:
+            return _refused("no_picture", error.what, error.next_step)
+
+    def _reload(self, now_s: float) -> dict[str, Any]:
+        if (refused := self._not_disarmed(now_s, "the model changes")) is not None:
+            return refused
         if self._commit is not None:
             return _refused("busy", "the model that drove is just being committed", "try again in a second")
         try:

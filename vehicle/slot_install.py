@@ -17,6 +17,7 @@ from vehicle.car_config import CarConfig
 from vehicle.contract import MISSING_FILE, TOO_LARGE
 from vehicle.errors import SlotError
 from vehicle.fit import control_period_s, misfits
+from vehicle.measured_camera import with_measured_camera
 from vehicle.slot_verify import RUNS, TIMEOUT_S, check_in_child
 from vehicle.slots import ModelStore
 
@@ -75,7 +76,7 @@ def install_bundle(
             cause="it is still being copied or exported",
             next_step="wait for that, then install it again",
         )
-    found = misfits(verdict.contract, car, calibration)
+    found = misfits(verdict.contract, with_measured_camera(car), calibration)
     if found:
         raise SlotError(
             s.MISFIT,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import sys
 import threading
 import time
 from collections import deque
@@ -19,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from calibration import store
+from calibration.camera import CameraMeasurement, CameraPose
 from calibration.car_link import CarRefused, Picture, Saliency
 from calibration.mapping import Calibration
 from vehicle.car_config import CarConfig
@@ -26,6 +28,9 @@ from vehicle.car_file import CarFile
 from vehicle.config import parse_toml
 from vehicle.gate_core import Facts, GateCore, Limits, Mode
 from vehicle.messages import Intent
+
+sys.path.append(str(Path(__file__).parents[1] / "calibration"))  # this runs as a script, not as a part of tests
+from board_picture import board_picture  # noqa: E402
 
 TICK_S = 0.02
 INTENT_TICKS = 5
@@ -102,7 +107,8 @@ class FakeCar:
             config = parse_toml(CAR_TOML, CarConfig, where="car.toml")
             self.file = CarFile(car_toml, config, self.path / "elsewhere", self.ask)
             self.simulated: dict[str, Any] | None = None  # what a world would report
-            self.pilot = True
+            self.pilot = self.board = True
+            self.camera: CameraPose | None = None
             self.model, self.trial = sha256_of("oval"), False
             self.installed = {
                 sha256_of(name): {"name": name, "installed": i, "size_bytes": 1_130_000 + 40_000 * i, "barred": ""}
@@ -199,6 +205,27 @@ class FakeCar:
             time.sleep(0.02)
         seq = self._seq
         return Picture(seq, time.monotonic(), ROWS, COLUMNS, road(seq).tobytes(), self.steering_deg, self.speed_mps)
+
+    def whole_picture(self) -> Picture:
+        """A sheet on the floor, at another place each time; `board` is False where somebody has taken it away."""
+        self._refuse_while_armed()
+        self._seq += 1
+        places = ((0.36, 0.0, 0.0), (0.40, 0.05, 20.0), (0.38, -0.04, -15.0))
+        ahead_m, left_m, yaw_deg = places[self._seq % 3]
+        if self.board:
+            gray = board_picture(ahead_m=ahead_m, left_m=left_m, yaw_deg=yaw_deg, seed=self._seq)
+        else:
+            gray = np.kron(road(self._seq), np.ones((4, 4), np.uint8))
+        return Picture(self._seq, time.monotonic(), *gray.shape, gray.tobytes())
+
+    def measured_camera(self) -> CameraPose | None:
+        """What was saved."""
+        return self.camera
+
+    def save_camera(self, measurement: CameraMeasurement) -> None:
+        """Keep it until the car is set up anew."""
+        self._refuse_while_armed()
+        self.camera = measurement.pose
 
     def saliency(self) -> Saliency | None:
         """A map that lights at the end of the road; the first one takes a moment."""

@@ -9,12 +9,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from calibration import store
 from calibration.app import ConsoleSettings, create_app
+from calibration.camera import CameraMeasurement, CameraPose
 from calibration.car_link import CarRefused, Picture, Saliency
 from calibration.console import EXTENSION, Console
 from calibration.deepracer_api import DRIVER
@@ -43,6 +45,8 @@ class FakeCar:
         self.car_files: list[tuple[str, str]] = []
         self.new_picture = threading.Condition()
         self.map: Saliency | CarRefused | None = None
+        self.whole: np.ndarray = np.full((120, 160), 128, np.uint8)  # the camera's picture in its own size
+        self.camera: CameraPose | None = None
         self.advance(1.0)
 
     def advance(self, seconds: float) -> None:
@@ -92,6 +96,17 @@ class FakeCar:
         with self.new_picture:
             self.pictures.append(Picture(seq, 0.0, 120, 160, bytes([value]) * 19200, 3.0, 0.5))
             self.new_picture.notify_all()
+
+    def whole_picture(self) -> Picture:
+        return Picture(1, 0.0, *self.whole.shape, self.whole.tobytes())
+
+    def measured_camera(self) -> CameraPose | None:
+        return self.camera
+
+    def save_camera(self, measurement: CameraMeasurement) -> None:
+        if self.mode != "disarmed":
+            raise CarRefused("not_disarmed", f"the gate is {self.mode}")
+        self.camera = measurement.pose
 
     def saliency(self) -> Saliency | None:
         if isinstance(self.map, CarRefused):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shutil
@@ -308,11 +309,32 @@ def test_a_gate_that_was_started_again_is_told_the_model_but_an_armed_one_is_not
         assert len(gate.requests) == 2, "told once is enough"
 
 
-def reload_of(runtime: Path, gate: FakeGate) -> dict[str, Any]:
+def test_a_whole_picture_is_given_only_while_the_gate_says_that_it_is_disarmed(
+    runtime: Path, bundle_path: Path, gate: FakeGate, camera: Camera15
+) -> None:
+    camera.picture = lambda seq: np.kron(noise(seq)[0, :, :, 0], np.ones((2, 2), np.uint8))
+    with running(sim_pilot(runtime, bundle_path)):
+        assert gate.pump(5.0, lambda: len(gate.intents) > 2)
+        answer = reload_of(runtime, gate, "picture")
+        assert answer["ok"], answer
+        packed = np.frombuffer(base64.b64decode(answer["jpeg"]), np.uint8)
+        picture = cv2.imdecode(packed, cv2.IMREAD_UNCHANGED)
+        assert picture is not None and picture.shape == (240, 320)
+        shown = np.kron(noise(answer["seq"])[0, :, :, 0], np.ones((2, 2), np.uint8))
+        assert np.abs(picture.astype(int) - shown).mean() < 5
+        gate.state |= {"armed": True, "mode": "manual"}
+        gate.pump(0.3)
+        answer = reload_of(runtime, gate, "picture")
+        assert not answer["ok"] and answer["reason"] == "armed" and "jpeg" not in answer
+        gate.state |= {"armed": False, "mode": "disarmed"}
+        camera.picture = lambda seq: None
+        gate.pump(1.5)
+        assert reload_of(runtime, gate, "picture")["reason"] == "no_picture"
+
+
+def reload_of(runtime: Path, gate: FakeGate, op: str = "reload") -> dict[str, Any]:
     found: list[dict[str, Any]] = []
-    asking = threading.Thread(
-        target=lambda: found.append(request(runtime, "pilot.request", {"op": "reload"}, timeout_s=8.0))
-    )
+    asking = threading.Thread(target=lambda: found.append(request(runtime, "pilot.request", {"op": op}, timeout_s=8.0)))
     asking.start()
     gate.pump(9.0, lambda: not asking.is_alive())
     asking.join()
