@@ -332,7 +332,7 @@ def test_the_order_of_things_on_a_real_system(tmp_path: Path, run: Run, stand_in
     calls = system_calls(tmp_path)
     names = [call.split()[0] for call in calls]
     assert calls[0] == "systemctl is-active --quiet hotlap-gate.service"
-    order = [names.index(name) for name in ("systemd-sysusers", "usermod", "systemd-tmpfiles", "chgrp")]
+    order = [names.index(name) for name in ("systemd-sysusers", "usermod", "chgrp", "systemd-tmpfiles")]
     assert order == sorted(order)
     assert "usermod -aG hotlap somebody" in calls
     # ... and nothing is enabled or started of a program that is not there.
