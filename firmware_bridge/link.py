@@ -45,6 +45,7 @@ class Link:
         port: a device, or "auto": any on USB that a bridge answers on, found again after each loss, since names change.
         config: what is to be in force; None leaves the bridge as it is.
         connect: opens a port and a session (`finder.contact`); for tests.
+        prepare: called first by the thread, for instance to get the priority of whoever waits for what it reads.
     """
 
     def __init__(
@@ -52,8 +53,9 @@ class Link:
         port: str = AUTO,
         config: Config | None = None,
         connect: Callable[[str, Callable[[], bool]], Contact] = contact,
+        prepare: Callable[[], object] | None = None,
     ) -> None:
-        self._port, self._wanted, self._connect = port, config, connect
+        self._port, self._wanted, self._connect, self._prepare = port, config, connect, prepare
         self._changed = threading.Condition()  # guards what follows
         self._seen = Snapshot(LinkState.DOWN)
         self._attempts = 0
@@ -158,6 +160,8 @@ class Link:
 
     def _run(self) -> None:
         try:
+            if self._prepare is not None:
+                self._prepare()
             self._keep_open()
         except Exception as error:  # noqa: BLE001 - the thread's outermost frame: who commands next must learn of it
             what = f"the link's thread died: {type(error).__name__}: {error}"
@@ -307,8 +311,13 @@ class Link:
             os.write(self._wake_writer, b"w")
 
 
-def open_link(port: str = AUTO, config: Config | None = None, timeout_s: float = 10.0) -> Link:
-    """A link with a session; up to 5 s, most of it the board's bootloader.
+def open_link(
+    port: str = AUTO,
+    config: Config | None = None,
+    timeout_s: float = 10.0,
+    prepare: Callable[[], object] | None = None,
+) -> Link:
+    """A link with a session; up to 5 s, most of it the board's bootloader. `prepare`: see `Link`.
 
     Raises:
         LinkError: no session on the first attempt; the port is released again.
@@ -317,7 +326,7 @@ def open_link(port: str = AUTO, config: Config | None = None, timeout_s: float =
     if config is not None:
         config.steering.check()
         config.throttle.check()
-    link = Link(port, config)
+    link = Link(port, config, prepare=prepare)
     try:
         seen = link.wait_attempt(timeout_s)
         if seen.sessions:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -62,6 +63,21 @@ def arm_stored(link: Link) -> bool:
         if link.wait(armed, 0.02):
             return True
     return False
+
+
+def test_its_thread_is_prepared_first_and_a_failure_of_that_is_no_silent_death(links: list[Link]) -> None:
+    prepared: list[str] = []
+
+    def prepare() -> None:
+        prepared.append(threading.current_thread().name)
+        raise ZeroDivisionError("a fault")
+
+    link = Link("/nowhere", prepare=prepare)
+    links.append(link)
+    assert link.wait(lambda seen: seen.state is LinkState.CLOSED, WAIT_S)
+    assert prepared == ["bridge-link"]
+    with pytest.raises(LinkError, match="thread died: ZeroDivisionError"):
+        link.command(*NEUTRAL)
 
 
 def test_a_session_with_the_car_s_configuration(board: ModelBoard, links: list[Link]) -> None:

@@ -27,7 +27,7 @@ from vehicle.trace import TraceRow, read_trace
 NOT_DRIVING = "it was not driving"
 pytestmark = [
     pytest.mark.firmware,
-    pytest.mark.timeout(600),
+    pytest.mark.timeout(900),
     pytest.mark.flaky(reruns=2, only_rerun=[NOT_DRIVING, "it did not come to that"]),
 ]
 

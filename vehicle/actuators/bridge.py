@@ -21,6 +21,7 @@ from vehicle.actuators.pulses import check_pulses
 from vehicle.car_config import ActuatorConfig
 from vehicle.errors import ActuatorError
 from vehicle.gate_requests import PULSE_RANGE_US
+from vehicle.realtime import go_first
 
 TELEMETRY_AGE_S = 0.2  # ten frames
 SETTLE_S = 0.5  # to take another configuration and arm again: 0.12 s, and as much again for each lost frame
@@ -184,7 +185,8 @@ def open_bridge(config: ActuatorConfig, runtime: Path, role: str) -> BridgeActua
     if role != "gate":
         return BridgeIsGuard()
     with explained():
-        return BridgeActuator(open_link(config.port), config.radio)
+        # The gate's loop goes before every ordinary program, and believes only fresh telemetry: so must what reads it.
+        return BridgeActuator(open_link(config.port, prepare=go_first), config.radio)
 
 
 @contextlib.contextmanager

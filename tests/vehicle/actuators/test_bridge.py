@@ -5,6 +5,9 @@ The same actuator on the real firmware: tests/firmware_bridge/test_real_firmware
 
 from __future__ import annotations
 
+import os
+import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -308,6 +311,14 @@ def test_closing_twice_and_writing_afterwards(board: ModelBoard) -> None:
     actuator.close()
     with pytest.raises(ActuatorError, match="closed"):
         actuator.write(*NEUTRAL, "neutral:exit")
+
+
+def test_what_reads_the_telemetry_is_not_held_up_by_other_programs(actuator: BridgeActuator) -> None:
+    (thread,) = (one for one in threading.enumerate() if one.name == "bridge-link")
+    assert thread.native_id is not None
+    allowed = subprocess.run(["chrt", "--rr", "10", "true"], capture_output=True).returncode == 0
+    assert os.sched_getscheduler(thread.native_id) == (os.SCHED_RR if allowed else os.SCHED_OTHER)
+    assert os.sched_getscheduler(0) == os.SCHED_OTHER  # of no other thread
 
 
 def test_opening_explains_what_is_missing(tmp_path: Path) -> None:
