@@ -169,6 +169,6 @@ class Guest:
 
 
 def pytest_command(*files: str, python: str = PYTHON) -> str:
-    """The shell command that runs these files of checks in a guest. Pytest lies beside the base install, not in it."""
+    """The shell command that runs these files of checks in a guest. Pytest lies beside the base install."""
     paths = " ".join(f"/mnt/checks/tests/machine/guest/{file}" for file in files)
     return f"PYTHONPATH=/opt/checks:/mnt/checks {python} -m pytest {OPTIONS} {paths}"

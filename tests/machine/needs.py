@@ -35,6 +35,14 @@ def missing_packages(kind: str) -> list[str]:
     return sorted({package for command, package in COMMANDS[kind].items() if shutil.which(command, path=path) is None})
 
 
+def _file_system(name: str) -> bool:
+    """Whether the kernel has it, if need be after loading its module."""
+    known = Path("/proc/filesystems")
+    if name not in known.read_text().split() and shutil.which("modprobe"):
+        subprocess.run(["modprobe", name], capture_output=True)
+    return name in known.read_text().split()
+
+
 def why_not(kind: str) -> str:
     """Why the tests of this kind cannot run here, with what to do about it; empty where they can."""
     if platform.system() != "Linux" or platform.machine() != "x86_64":
@@ -44,8 +52,9 @@ def why_not(kind: str) -> str:
     missing = missing_packages(kind)
     if missing:
         return f"not installed: {', '.join(missing)}; next: apt-get install --no-install-recommends {' '.join(missing)}"
-    if not any("overlay" in line for line in Path("/proc/filesystems").read_text().splitlines()):
-        subprocess.run(["modprobe", "overlay"], capture_output=True)
+    for name in ("overlay", "binfmt_misc") if kind == "arm" else ("overlay",):
+        if not _file_system(name):
+            return f"this kernel has no {name} file system; next: modprobe {name}"
     done = subprocess.run(["unshare", "--mount", "--propagation", "private", "true"], capture_output=True, text=True)
     if done.returncode:
         return f"this machine lets nobody make a mount namespace (a container?): {done.stderr.strip()}"

@@ -49,8 +49,7 @@ CAR = Recipe(
 # Unpacked only: setting packages up by emulated programs takes many minutes.
 ARM = Recipe(
     "arm", "arm64", "extract",
-    ("python3", "python3-venv", "bash", "dash", "coreutils", "diffutils", "libc-bin", "sed", "grep", "tar",
-     "util-linux", "libgl1", "libglib2.0-0"),
+    ("python3", "dash", "coreutils", "util-linux", "libgl1", "libglib2.0-0"),
 )  # fmt: skip
 KERNEL = Recipe(
     "kernel", "amd64", "extract",
@@ -126,12 +125,22 @@ def wheels(architecture: str) -> Path:
     wanted = [line for line in wanted if "python_version" not in line] + ["smbus2>=0.4.3,<1", "pytest>=8.3,<10"]
 
     def make(folder: Path) -> None:
-        tags = [f"manylinux_2_{minor}_{architecture}" for minor in (34, 28, 27, 26, 17)]
-        platforms = [f"--platform={tag}" for tag in (*tags, f"manylinux2014_{architecture}")]
-        run([sys.executable, "-m", "pip", "download", "--quiet", "--dest", folder, *platforms, "--python-version=3.11",
-             "--implementation=cp", "--only-binary=:all:", *wanted])  # fmt: skip
+        run([sys.executable, "-m", "pip", "download", "--quiet", "--dest", folder, *_for(architecture), *wanted])
 
     return cached(f"wheels-{architecture}", wanted, make)
+
+
+def unpack(architecture: str, wheels: Path, target: Path, *wanted: object) -> None:
+    """Install into a folder what a Debian of this architecture will find there."""
+    run([sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--find-links", wheels, "--target", target,
+         *_for(architecture), *wanted])  # fmt: skip
+
+
+def _for(architecture: str) -> list[str]:
+    """pip's options for another machine's wheels: of this suite's Python and glibc (2.36)."""
+    tags = [f"manylinux_2_{minor}_{architecture}" for minor in (34, 28, 27, 26, 17)]
+    platforms = [f"--platform={tag}" for tag in (*tags, f"manylinux2014_{architecture}")]
+    return [*platforms, "--python-version=3.11", "--implementation=cp", "--only-binary=:all:"]
 
 
 def checkout() -> Path:

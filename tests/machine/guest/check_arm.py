@@ -29,7 +29,7 @@ from vehicle.slots import ModelStore
 from vehicle.trace import read_trace
 
 SHARED = Path("/mnt")
-HOTLAP = str(Path(sys.executable).parent / "hotlap")
+HOTLAP = (sys.executable, "-m", "hotlap")
 ROOMS = ("vehicle", "calibration", "firmware_bridge")
 TRAIN = ("torch", "mujoco", "numba", "gymnasium", "onnx", "matplotlib", "av")
 NEUTRAL_US = Calibration().throttle.neutral_us
@@ -52,7 +52,7 @@ def car(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def hotlap(car: Path, *words: object, status: int | None = 0) -> dict[str, Any]:
     """What ``hotlap WORDS --json`` printed."""
     done = subprocess.run(
-        [HOTLAP, *map(str, words), "--json"], capture_output=True, text=True, timeout=900,
+        [*HOTLAP, *map(str, words), "--json"], capture_output=True, text=True, timeout=900,
         env={"PATH": "/usr/bin:/bin", "HOME": str(car), "HOTLAP_RUNTIME": str(car / "run")},
     )  # fmt: skip
     logs = {path.name: path.read_text()[-1500:] for path in (car / "run").glob("*.log")}
