@@ -36,7 +36,8 @@ from vehicle.links import CONSOLE_FACTS, private_dir, runtime_dir
 from vehicle.mdns import Announcement, host_name
 from vehicle.notify import notify, watchdog_interval_s
 from vehicle.options import console_options
-from vehicle.parent import end_with_parent
+from vehicle.parent import ENVIRONMENT, end_with_parent
+from vehicle.realtime import go_last
 
 WORKERS = 12  # for requests that are answered at once, beside the endless ones
 PORTS = ((443, 80), (8443, 8080))
@@ -177,10 +178,14 @@ class ConsoleProcess:
 
 
 def _ports(port: int | None) -> list[tuple[bool, int, int]]:
-    """(whether it is the last, HTTPS port, HTTP port beside it or 0) to try in order; low ones only where allowed."""
+    """(whether it is the last, HTTPS port, HTTP port beside it or 0) to try in order; low ones only where allowed.
+
+    For `hotlap drive`, which says the address, any port is better than none: another simulated car may have these.
+    """
     if port is not None:
         return [(True, port, 0)]
-    pairs = PORTS if _may_open_low_ports() else PORTS[1:]
+    pairs: tuple[tuple[int, int], ...] = PORTS if _may_open_low_ports() else PORTS[1:]
+    pairs += ((0, 0),) if os.environ.get(ENVIRONMENT) == "1" else ()
     return [(pair == pairs[-1], *pair) for pair in pairs]
 
 
@@ -249,8 +254,7 @@ def _tell_password(store: PasswordStore, reset: bool, as_json: bool) -> int:
 
 
 def _serve(config: CarConfig, runtime: Path, args: argparse.Namespace, as_json: bool) -> int:
-    with contextlib.suppress(OSError):
-        os.nice(max(0, NICE - os.nice(0)))  # systemd has done it on a car
+    go_last(NICE)  # systemd has done it on a car
     ending = threading.Event()
 
     def end(number: int, frame: FrameType | None) -> None:

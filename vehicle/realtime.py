@@ -6,6 +6,7 @@ import contextlib
 import gc
 import os
 import sys
+from pathlib import Path
 
 PRIORITY = 20  # of SCHED_FIFO, 1..99: above every ordinary program, below the kernel's interrupt threads (50)
 SWITCH_S = 0.0005  # the loop gets the interpreter's lock back from another thread within this (Python's default: 5 ms)
@@ -32,6 +33,19 @@ def go_first() -> bool:
         whether the system allowed it.
     """
     return _scheduler(os.SCHED_RR, PRIORITY // 2)
+
+
+def go_last(nice: int) -> None:
+    """Behind everything that drives the car, where that has no real-time priority: on a laptop nobody gives it.
+
+    A nice value counts only within a session, so one that is this process's own (`hotlap drive` makes one for each) is
+    put back as a whole.
+    """
+    with contextlib.suppress(OSError):
+        os.nice(max(0, nice - os.nice(0)))
+    if os.getsid(0) == os.getpid():
+        with contextlib.suppress(OSError):
+            Path("/proc/self/autogroup").write_text(str(nice))
 
 
 def _scheduler(policy: int, priority: int) -> bool:
