@@ -23,7 +23,7 @@ from vehicle.saliency_child import DEADLINE_S
 EVERY_S = 0.9  # a page asks once a second, and gets another one each time
 OLD_S = 5.0  # a map that old is of another place
 IDLE_S = 8.0  # nobody has asked: thread and child end
-START_S = 30.0  # ONNX Runtime from a cold card
+START_S = 120.0  # ONNX Runtime from a cold card beside a busy program; starting anew would only take longer
 _ANSWER_S = DEADLINE_S + 5.0  # the child keeps its own deadline; one that does not is killed
 _ROOT = Path(__file__).resolve().parents[1]
 

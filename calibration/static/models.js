@@ -11,6 +11,8 @@ const ROLES = {
   trial: ["On trial", "warn"],
   previous: ["The one before", ""],
 };
+const TRIAL =
+  "It drives slower until it has driven well for ten seconds. If it fails twice, the model before drives again.";
 const errors = byId("errors");
 let shown = "";
 
@@ -76,6 +78,7 @@ function card(model) {
       model.barred && el("span", { class: "tag bad" }, "Barred"),
     ),
     model.barred && el("p", {}, `Why: ${model.barred}`),
+    model.role === "trial" && el("p", { class: "hint" }, TRIAL),
     model.gone ? null : el("p", { class: "hint" }, summary(model)),
     model.gone ? null : details(model),
     el("div", { class: "row" }, ...actions),
