@@ -80,7 +80,7 @@ class CarFile:
             "why_not": why_not,
             "how": self._how(),
             "pending": text is not None and self._pending(text),
-            "undo": self._before_path().is_file() if self._path is not None else False,
+            "undo": self._path is not None and os.path.isfile(self._before_path()),
             "keys": without_passwords(to_toml(self._running)),
         }
 
@@ -130,7 +130,7 @@ class CarFile:
             return "the simulated car has no file"
         if self._of_a_drive:
             return "hotlap drive has written this file for this one drive"
-        if not (self._path.is_file() and os.access(self._path.parent, os.W_OK)):  # it is replaced, never written to
+        if not (os.path.isfile(self._path) and os.access(self._path.parent, os.W_OK)):  # it is replaced
             return "the console may not write it"
         return ""
 

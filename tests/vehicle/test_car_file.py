@@ -206,6 +206,13 @@ def test_a_file_of_a_drive_or_none_or_one_that_may_not_be_written(path: Path, ga
     assert path.read_text() == TEXT
 
 
+def test_a_folder_that_may_not_be_looked_into_is_said_so(file: CarFile, path: Path) -> None:
+    path.unlink()
+    path.symlink_to(path)  # as unreadable for root as for anybody
+    facts = file.facts()
+    assert facts["text"] is None and not facts["editable"] and facts["why_not"] and not facts["pending"]
+
+
 def test_a_huge_text_is_refused(file: CarFile, path: Path) -> None:
     assert refused(file, "# ours", "#" + "x" * MAX_BYTES).reason == "too_large"
     path.write_text("#" * (MAX_BYTES + 1))
