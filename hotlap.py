@@ -179,6 +179,8 @@ def _train_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--reward", type=Path, metavar="FILE", help="a file with reward_function(params)")
     parser.add_argument("--action-space", type=Path, metavar="FILE", help="a DeepRacer model_metadata.json")
     parser.add_argument("--config", type=Path, metavar="FILE", help="the run's TOML; options here win over it")
+    parser.add_argument("--deepracer", type=Path, metavar="FOLDER", help="DeepRacer's custom_files, as they are")
+    parser.add_argument("--traces", choices=("all", "few", "none"), help="steps in DeepRacer's logs (default all)")
     parser.add_argument("--car", type=Path, metavar="FILE", help="the car's TOML")
     parser.add_argument("--method", choices=("auto", "ppo", "distill"), default="auto", help="(default %(default)s)")
     parser.add_argument(
@@ -204,6 +206,7 @@ def _evaluate_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="the driven lines, coloured by speed")
     parser.add_argument("--penalties", action="store_true", help="DeepRacer's rules: off track costs time")
     parser.add_argument("--car", type=Path, metavar="FILE", help="the car's TOML")
+    parser.add_argument("--logs", type=Path, metavar="RUN", help="write DeepRacer's logs of the trials there")
     parser.add_argument("--require-lap", action="store_true", help="exit status 1 if no trial completes")
     _json_option(parser)
 
@@ -211,7 +214,12 @@ def _evaluate_options(parser: argparse.ArgumentParser) -> None:
 def _export_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=Path, metavar="RUN", help="the run folder; its best checkpoint is exported")
     parser.add_argument("--out", type=Path, metavar="FILE", help="(default RUN/bundle.tar.gz)")
+    parser.add_argument("--sim-log", type=Path, metavar="FILE", help="its steps as DeepRacer's log instead")
     _json_option(parser)
+
+
+def _import_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("path", type=Path, metavar="FOLDER|FILE", help="DeepRacer's custom_files, or one of its files")
 
 
 def _bench_options(parser: argparse.ArgumentParser) -> None:
@@ -295,6 +303,12 @@ def _export(args: argparse.Namespace) -> int:
     return export(args)
 
 
+def _import(args: argparse.Namespace) -> int:
+    from trainer.deepracer_command import import_command
+
+    return import_command(args)
+
+
 def _bench(args: argparse.Namespace) -> int:
     if args.bench == "drive":
         from vehicle.bench_drive import bench_drive
@@ -373,6 +387,7 @@ class Command:
 
 COMMANDS = (
     Command("tracks", "list, draw and generate tracks", _tracks_options, _tracks),
+    Command("import", "check DeepRacer's files, and say what will differ", _import_options, _import),
     Command("train", "train a policy from camera pixels", _train_options, _train),
     Command("evaluate", "time trials of an exported bundle, from its ONNX file", _evaluate_options, _evaluate),
     Command("export", "write a run's best checkpoint as a bundle", _export_options, _export),

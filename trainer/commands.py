@@ -27,6 +27,7 @@ from trainer.networks import DEFAULT_NETWORK
 from trainer.plots import plot_lines, plot_training
 from trainer.progress import ProgressLine
 from trainer.run_folder import RunFolder, versions
+from trainer.sim_log import write_sim_log
 from trainer.table import lap_table
 from trainer.time_trials import Conditions, TimeTrials, summary
 from trainer.training import NO_TIME_LIMIT_S, Training, load_best
@@ -248,8 +249,12 @@ class _Recorder:
 
 
 def export(args: argparse.Namespace) -> int:
-    """``hotlap export``: the best checkpoint of a run as a bundle."""
+    """``hotlap export``: the best checkpoint of a run as a bundle, or its steps as DeepRacer's log."""
     folder = RunFolder.open(args.run)
+    if args.sim_log is not None:
+        lines = write_sim_log(folder.path, args.sim_log)
+        emit(args.json, {"run": str(args.run), "log": str(args.sim_log), "lines": lines}, f"log: {args.sim_log}")
+        return 0
     config, space, car, tracks = folder.config(), folder.action_space(), folder.car(), folder.tracks()
     policy, steps = load_best(folder)
     env = BatchEnv(
