@@ -84,6 +84,7 @@ class Facts:
     battery_fraction: float | None = None
     temperature_c: float | None = None
     disk_free_bytes: int | None = None
+    console_gone: str | None = None  # only where car.toml has an autonomous car stop without its console
 
     def fault(self) -> str | None:
         """What disarms an armed car at once. The other facts only keep it from being armed."""
@@ -176,6 +177,9 @@ def _health(facts: Facts, limits: Limits) -> Iterator[Blocked]:
 
 
 def _pilot(ready: Readiness, limits: Limits) -> Iterator[Blocked]:
+    if ready.facts.console_gone is not None:
+        cure = 'start it: hotlap console, or its service; or drive.without_console = "go_on" in car.toml'
+        yield Blocked("no_console", ready.facts.console_gone, cure)
     if not ready.model:
         cure = "hotlap models install BUNDLE --activate, then start the pilot"
         yield Blocked("no_model", "the pilot has loaded none", cure)
