@@ -259,7 +259,8 @@ class Page:
 
     def picture(self, name: str) -> None:
         """A screenshot of the window, for people: ``build/screenshots/NAME.png``."""
-        self.tab.screenshot(path=PICTURES / f"{name}.png")
+        PICTURES.mkdir(parents=True, exist_ok=True)
+        (PICTURES / f"{name}.png").write_bytes(self.tab.screenshot())
 
     def serious(self) -> list[str]:
         """What axe-core finds wrong with the page as it is now, of impact serious or critical."""
