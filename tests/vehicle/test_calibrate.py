@@ -20,6 +20,7 @@ from calibration.store import history, load_calibration
 from calibration.values import Calibration, Steering, Throttle
 from tests.vehicle.gate_process import CENTER_US, NEUTRAL_US, GateProcess, until
 from tests.vehicle.pty_rig import HeldKey, OnTerminal
+from vehicle.calibrate_controls import gate_of
 
 pytestmark = pytest.mark.slow  # real processes in real time
 
@@ -340,18 +341,32 @@ def test_whoever_disarms_or_stops_the_car_takes_the_controls(gate: GateProcess, 
     assert gate.status()["mode"] == "stopped"
 
 
+class Browser:
+    """Somebody else who holds the controls, from a thread, until `close`."""
+
+    def __init__(self, gate: GateProcess) -> None:
+        self._gate, self._done, self._ready = gate, threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._run, name="browser")
+        self._thread.start()
+        assert self._ready.wait(20.0)
+
+    def _run(self) -> None:
+        with gate_of(self._gate.runtime) as ask:
+            lease = ask({"op": "lease", "kind": "manual", "holder": "a phone"})["lease"]
+            self._ready.set()
+            while not self._done.wait(0.02):
+                ask({"op": "renew", "lease": lease})
+            ask({"op": "release", "lease": lease})
+
+    def close(self) -> None:
+        self._done.set()
+        self._thread.join()
+
+
 def test_a_browser_that_has_the_controls_keeps_them(gate: GateProcess, terminal: OnTerminal) -> None:
-    lease = gate.ask("lease", kind="manual", holder="a phone")["lease"]
-    done = threading.Event()
-
-    def renew() -> None:
-        while not done.wait(0.05):
-            gate.ask("renew", lease=lease)
-
-    browser = threading.Thread(target=renew, name="browser")
-    browser.start()
+    terminal.expect("q quit")
+    browser = Browser(gate)
     try:
-        terminal.expect("q quit")
         terminal.type("1\n")
         at = terminal.expect("somebody has the controls")
         terminal.type(LEFT + "c")
@@ -359,9 +374,7 @@ def test_a_browser_that_has_the_controls_keeps_them(gate: GateProcess, terminal:
         assert gate.status()["lease"]["holder"] == "a phone"
         assert {row.pulse_us for row in gate.rows()} == {NEUTRAL_US, CENTER_US}
     finally:
-        done.set()
-        browser.join()
-    gate.ask("release", lease=lease)
+        browser.close()
     terminal.type("c")
     terminal.expect("straight ahead: ")
     assert gate.status()["lease"]["holder"].startswith("terminal")

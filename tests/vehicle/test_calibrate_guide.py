@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import random
+
+import pytest
+
 from calibration.values import Calibration
 from tests.vehicle.calibrate_rig import Paper
 from vehicle.calibrate_draft import swap_steering, swap_throttle, with_steering
@@ -124,3 +128,34 @@ def test_no_step_but_live_ones_holds_the_controls() -> None:
         paper.keys("enter")
     assert [name for name, held in seen.items() if not held] == ["Steering: get ready", "How far do they turn?"]
     assert paper.heading == "" and not paper.held
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_no_sequence_of_keys_and_losses_moves_a_motor_that_should_stand(seed: int) -> None:
+    """`Paper` fails a pulse without the controls."""
+    rng = random.Random(seed)
+    names = [*"123bcfmqrwvyxd0.-+[]hl", "enter", "enter", "enter", "left", "right", "backspace", "space", "space"]
+    ran = 0
+    for _ in range(40):
+        paper = Paper(rng.choice((Calibration(), swap_throttle(swap_steering(Calibration())))))
+        if rng.random() < 0.7:
+            paper.keys("2").line("yes").line("")
+        for _ in range(60):
+            neutral_us, count = (paper.guide.draft.saved or Calibration()).throttle.neutral_us, len(paper.throttle_us)
+            act = rng.random()
+            if act < 0.05 and paper.held:
+                paper.held = False
+                paper.tell(Lost("gone"))
+            elif act < 0.25:
+                paper.wait(rng.choice((0.125, 0.5)))
+            elif act < 0.5:
+                paper.hold(rng.choice((0.125, 1.0)))
+            else:
+                paper.keys(rng.choice(names))
+            for us in paper.throttle_us[count:]:
+                away_us = abs(us - neutral_us)
+                assert away_us == 0.0 or (act >= 0.25 and away_us <= 500.0)
+                ran += away_us > 0.0
+            step = paper.guide.step
+            assert not paper.held or (step is not None and step.live)
+    assert ran > 50
