@@ -174,6 +174,7 @@ class Https:
         found = re.search(r'name="csrf-token" content="([^"]+)"', self.ask("GET", "/")[2])
         assert found is not None
         self.token = found[1]
+        self.connection.close()  # a busy machine may have let ten idle seconds pass
         status, _, text = self.ask("POST", "/login", {"password": password}, {"Content-Type": "application/json"})
         assert status == 200, text
         return self
