@@ -118,6 +118,7 @@ SCREENS = (login, drive, manual, blocked, stopped, models, calibrate, changed, h
 
 def look_at(page: Page, name: str, look: str) -> None:
     """Every check of a screen, and its picture."""
+    page.tab.mouse.move(0, 0)
     page.settle()
     page.picture(f"{name}-{look}")
     assert page.faults() == []
