@@ -25,10 +25,10 @@ MASK = rb"\xff" * 7 + rb"\x00" + rb"\xff" * 8 + rb"\xfe\xff\xff\xff"
 # Processes of their own number space, so that none outlives it.
 CHROOT = f"""{OVERLAY}
 root=$work/root
+mkdir -p "$root/proc" "$root/dev" "$root/tmp" "$root/mnt"
 mount -t proc proc "$root/proc"
 mount --rbind /dev "$root/dev"
 mount -t tmpfs -o mode=1777 tmpfs "$root/tmp"
-mkdir -p "$root/mnt"
 mount --bind "$work/mnt" "$root/mnt"
 exec chroot "$root" /usr/bin/env -i PATH=/usr/local/bin:/usr/bin:/usr/sbin:/bin:/sbin HOME=/tmp LANG=C.UTF-8 \\
     /bin/sh -c "$1"

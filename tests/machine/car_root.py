@@ -34,8 +34,7 @@ def car_layers() -> list[Path]:
             said = guest.nspawn(BOOT_S, f"--bind-ro={wheels}:/mnt/wheels")
             log = (guest.mnt / "log").read_text() if (guest.mnt / "log").exists() else ""
             assert (guest.mnt / "done").exists(), f"install-car.sh did not end well:\n{said[-2000:]}\n{log[-6000:]}"
-            for unit in ("hotlap-checks.service", "multi-user.target.wants/hotlap-checks.service", "default.target"):
-                (guest.folder / "upper/etc/systemd/system" / unit).unlink()
+            guest.forget()
             (folder / "log").write_text(log)
             (guest.folder / "upper").rename(folder / "upper")
         finally:

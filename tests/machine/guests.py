@@ -58,6 +58,16 @@ StandardError=inherit
 """
 
 
+# As far as sockets, devices and udev; the services of the car wait until a check starts them.
+HALF_UP = """[Unit]
+Description=this machine is up as far as checks of hotlap need it
+Requires=basic.target
+After=basic.target
+Wants=hotlap-checks.service
+AllowIsolate=yes
+"""
+
+
 def checks(*files: str) -> list[str]:
     """``FILE::NAME`` of every check in these files of ``guest``, in their order."""
     found = []
@@ -123,7 +133,7 @@ class Guest:
     layers: Sequence[Path]
 
     def __post_init__(self) -> None:
-        self.mnt = self.folder / "mnt"
+        self.mnt, self.units = self.folder / "mnt", self.folder / "upper/etc/systemd/system"
         (self.folder / "upper").mkdir(parents=True)
         self.mnt.mkdir()
         self.mnt.chmod(0o755)
@@ -142,14 +152,23 @@ class Guest:
         shutil.copy(bundle, self.mnt / "bundle.tar.gz")
         shutil.copytree(pictures, self.mnt / "pictures")
 
-    def at_boot(self, command: str, target: str = "multi-user.target") -> None:
-        """Run a shell script once the machine is up as far as `target`, and switch it off then."""
+    def at_boot(self, command: str, half: bool = False) -> None:
+        """Run a shell script once the machine is up, or half up, and switch it off then."""
         (self.mnt / "run").write_text(command)
-        units = self.folder / "upper/etc/systemd/system"
-        (units / f"{target}.wants").mkdir(parents=True)
-        (units / "hotlap-checks.service").write_text(UNIT)
-        (units / f"{target}.wants/hotlap-checks.service").symlink_to("../hotlap-checks.service")
-        (units / "default.target").symlink_to(f"/lib/systemd/system/{target}")
+        wants = self.units / "multi-user.target.wants"
+        wants.mkdir(parents=True)
+        (self.units / "hotlap-checks.service").write_text(UNIT)
+        (wants / "hotlap-checks.service").symlink_to("../hotlap-checks.service")
+        (self.units / "half-up.target").write_text(HALF_UP)
+        (self.units / "default.target").symlink_to(
+            "half-up.target" if half else "/lib/systemd/system/multi-user.target"
+        )
+
+    def forget(self) -> None:
+        """Take away what `at_boot` wrote, so that what the guest has done is a layer for others."""
+        for name in ("hotlap-checks.service", "half-up.target", "default.target"):
+            (self.units / name).unlink()
+        (self.units / "multi-user.target.wants/hotlap-checks.service").unlink()
 
     def nspawn(self, timeout_s: float, *options: str) -> str:
         """Boot it in a container until it switches itself off; what its console said."""

@@ -16,7 +16,7 @@ BOOT = f"""{OVERLAY}
 vmlinuz=$1 initrd=$2 modules=$3
 exec qemu-system-x86_64 -machine q35,accel=tcg -cpu max -smp 1 -m 2048 -icount shift=0 \\
     -kernel "$vmlinuz" -initrd "$initrd" \\
-    -append "console=ttyS0 quiet panic=-1 systemd.show_status=0 systemd.mask=serial-getty@ttyS0.service" \\
+    -append "console=ttyS0 quiet panic=-1 systemd.show_status=1 systemd.mask=serial-getty@ttyS0.service" \\
     -display none -nodefaults -serial stdio -no-reboot \\
     -virtfs "local,path=$work/root,mount_tag=root,security_model=passthrough,readonly=on,multidevs=remap" \\
     -virtfs "local,path=$modules,mount_tag=modules,security_model=passthrough,readonly=on,multidevs=remap" \\

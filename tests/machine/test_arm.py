@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -16,13 +15,10 @@ from sim.car_spec import CarSpec
 from tests.machine import arm
 from tests.machine.conftest import skip_where_it_cannot_run
 from tests.machine.guests import Guest, Report, checks, pytest_command, read_report
-from tests.vehicle.pilot_rig import graph, noise
+from tests.vehicle.pilot_rig import noise
 from trainer.export import export_bundle
 from trainer.networks import Policy
 from vehicle.action_space import default_action_space
-from vehicle.bundle import write_bundle
-from vehicle.contract import contract_for
-from vehicle.policy import OnnxPolicy
 
 LIMIT_S = 3600.0  # it takes two minutes where the machine is idle
 NETWORKS = ("HOTLAP_FINE", "DEEP_CONVOLUTIONAL_NETWORK_SHALLOW")
@@ -44,17 +40,6 @@ def networks(folder: Path) -> None:
         )  # fmt: skip
 
 
-def wrong(path: Path) -> None:
-    """A bundle whose golden outputs are not what its graph gives, on any processor."""
-    space, frames = default_action_space(), noise(5, 3)
-    model = graph(space.size)
-    write_bundle(
-        path, onnx_model=model, action_space=space, neural_network="DEEP_CONVOLUTIONAL_NETWORK_SHALLOW",
-        contract=contract_for(space, control_period_s=0.1, trained_on={}), golden_frames=frames,
-        golden_outputs=np.roll(OnnxPolicy(model, space)(frames), 1, axis=1),
-    )  # fmt: skip
-
-
 @pytest.fixture(scope="module")
 def report(folder: Path, bundle: Path, pictures: Path, tell: Tell) -> Report:
     skip_where_it_cannot_run("arm")
@@ -62,7 +47,6 @@ def report(folder: Path, bundle: Path, pictures: Path, tell: Tell) -> Report:
         guest = Guest(folder / "arm", arm.arm_layers())
         guest.bring(bundle, pictures)
         networks(guest.mnt / "networks")
-        wrong(guest.mnt / "wrong.tar.gz")
         guest.mnt.chmod(0o777)
         # As somebody, not as root: an emulated gate with real-time priority would take this machine's processor.
         (guest.mnt / "run").write_text(pytest_command("check_arm.py", python="python3"))

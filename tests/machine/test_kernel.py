@@ -26,8 +26,7 @@ def report(folder: Path, bundle: Path, pictures: Path, tell: Tell) -> Report:
     skip_where_it_cannot_run("kernel")
     guest = Guest(folder / "kernel", car_layers())
     guest.bring(bundle, pictures)
-    # Not further: the services wait until a check starts them.
-    guest.at_boot(pytest_command(*FILES), target="basic.target")
+    guest.at_boot(pytest_command(*FILES), half=True)
     found = read_report(guest.mnt, qemu.boot(guest, linux(), LIMIT_S))
     found.facts["QEMU"] = f"{qemu.version()}, TCG"
     tell("kernel", found)

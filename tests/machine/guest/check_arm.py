@@ -22,7 +22,6 @@ from calibration.mapping import Calibration
 from calibration.store import save_calibration
 from vehicle.bundle import GOLDEN_TOLERANCE
 from vehicle.car_config import load_car_config
-from vehicle.errors import SlotError
 from vehicle.slot_install import install_bundle
 from vehicle.slot_verify import check_here
 from vehicle.slots import ModelStore
@@ -91,12 +90,6 @@ def check_golden_vectors_of_every_network_on_this_processor(facts: dict[str, Any
         said.append(f"{path.name.removesuffix('.tar.gz')} {verdict.golden_difference:.1e}")
     assert said
     facts["golden vectors of x86 and here differ by"] = ", ".join(said) + f" (allowed: {GOLDEN_TOLERANCE:g})"
-
-
-def check_wrong_golden_vectors_are_refused() -> None:
-    with pytest.raises(SlotError.__mro__[1], match="golden") as caught:
-        check_here(SHARED / "wrong.tar.gz", budget_s=UNHURRIED_S, runs=50)
-    assert getattr(caught.value, "fault", "") == "golden_mismatch"
 
 
 def check_a_bundle_is_installed_into_a_slot(car: Path, facts: dict[str, Any]) -> None:
