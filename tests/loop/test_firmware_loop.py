@@ -132,9 +132,9 @@ def test_three_laps_in_a_row(loop: Loop, trained: Path) -> None:
         ended = drive.end(300)
         result = drive.result
         loop.look_away()
-        if not was_late(result):
+        if (result["laps"], result["off_track"]) == (3, 0) or not was_late(result):
             break
-    assert ended == 0, (drive.stderr, loop.logs())
+    assert ended == 0, (f"machine too late: {was_late(result)}", drive.stderr, loop.logs())
     assert result["laps"] == len(result["lap_times_s"]) == 3 and result["off_track"] == 0
     assert result["exit_status"] == {"world": 0, "board": 0, "gate": 0, "pilot": 0}
     # In real time: as long as the laps took, the chip has run.
