@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from calibration.camera_fine import refine_whole
 from calibration.errors import CalibrationError
 
 Floats = npt.NDArray[np.float64]
@@ -28,6 +29,7 @@ _TOP_PX = 100.0  # of the top view for a length of the camera's height
 _TOP_NEAR, _TOP_FAR, _TOP_SIDE = 0.3, 7.0, 3.5  # what it shows, in heights of the camera
 _LEAST_SIDE, _MOST_SIDE = 60, 4096  # of a picture
 _LEAST_SQUARE_PX = 1.5  # across its narrow side; smaller ones are not told from noise
+_SMALL_SQUARE_PX = 8.0  # below this, corners one by one are worse than all at once
 _QUIET = 1.0  # squares around the outer corners that belong to the board
 
 
@@ -85,12 +87,14 @@ class Sighting:
         corners_px: (n, 2) column and row of every inner corner, 0 is the middle of the first pixel.
         corners_m: (n, 2) the same corners on the board, right-handed as seen from above.
         width, height: of the picture.
+        noise_px: standard deviation of each corner, where all were found as one and so have no scatter to tell it by.
     """
 
     corners_px: Floats
     corners_m: Floats
     width: int
     height: int
+    noise_px: float = 0.0
 
 
 def as_gray(picture: npt.NDArray[Any]) -> Gray:
@@ -133,8 +137,14 @@ def find_board(picture: npt.NDArray[Any], board: Board) -> Sighting:
             continue
         plane = _seen_from_above(_mapped(to_picture, corners.reshape(-1, 2)), board)
         refined = _refined(gray, *plane, board)
-        if refined is not None:
-            return Sighting(refined, plane[1], width, height)
+        if refined is None:
+            continue
+        noise_px = 0.0
+        if _narrowest_px(refined, board) < _SMALL_SQUARE_PX:
+            finer, spread_px = refine_whole(gray, refined, board.columns, board.rows)
+            if np.isfinite(spread_px):
+                refined, noise_px = finer, spread_px
+        return Sighting(refined, plane[1], width, height, noise_px)
     raise _why_not(gray, board)
 
 

@@ -93,7 +93,8 @@ def solve(sightings: Sequence[Sighting]) -> CameraMeasurement:
     each = np.split(distances, np.cumsum([len(one.corners_px) for one in sightings])[:-1])
     by_picture = np.sqrt([part.mean() for part in each])
     worst = int(np.argmax(by_picture))
-    noise = max(float(residuals @ residuals) / (len(residuals) - len(unknowns)), _LEAST_NOISE_PX**2)
+    told = max(_LEAST_NOISE_PX, *(one.noise_px for one in sightings))
+    noise = max(float(residuals @ residuals) / (len(residuals) - len(unknowns)), told**2)
     try:
         spread = np.sqrt(np.abs(np.diag(np.linalg.inv(jacobian.T @ jacobian))) * noise)
     except np.linalg.LinAlgError:

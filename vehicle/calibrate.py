@@ -14,6 +14,7 @@ from calibration.car_link import CarRefused
 from calibration.errors import CalibrationError
 from calibration.store import load_calibration
 from vehicle import calibrate_files
+from vehicle.calibrate_camera import measure
 from vehicle.calibrate_controls import AskGate, HeldControls, gate_of
 from vehicle.calibrate_guide import Guide
 from vehicle.calibrate_save import CalibrationKeeper
@@ -42,6 +43,8 @@ def calibrate(args: argparse.Namespace) -> int:
         CarRefused: the gate refuses, or (guided) does not answer.
         ConfigError: the configuration is wrong, or (guided) there is no terminal.
     """
+    if args.action == "camera":  # of no car: files in, a file out
+        return measure(args)
     config, runtime = getattr(args, "config", None), getattr(args, "runtime", None)
     if args.action is None:
         _refuse_without_terminal(args.json)

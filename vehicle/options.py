@@ -59,7 +59,13 @@ def calibrate_options(parser: argparse.ArgumentParser) -> None:
     taken = actions.add_parser("import", help="take the original DeepRacer's calibration.json")
     taken.add_argument("file", type=Path, metavar="FILE")
     taken.add_argument("--yes", action="store_true", help="do not ask")
-    for row in (*rows, restore, export, taken):
+    camera = actions.add_parser("camera", help="the camera's pose from pictures of a checkerboard on the floor")
+    camera.add_argument("pictures", type=Path, nargs="+", metavar="PICTURE", help="PNG or JPEG of the car's camera")
+    camera.add_argument("--columns", type=int, default=9, help="inner corners in a row (default %(default)s)")
+    camera.add_argument("--rows", type=int, default=6, help="rows of inner corners (default %(default)s)")
+    camera.add_argument("--square-mm", type=float, default=25.0, metavar="MM", help="(default %(default)g)")
+    camera.add_argument("--out", type=Path, metavar="FILE.toml", help="write it for hotlap train --car")
+    for row in (*rows, restore, export, taken, camera):
         for name, metavar, text in (("--config", "car.toml", CAR_FOUND), ("--runtime", "DIR", "folder of the sockets")):
             row.add_argument(name, type=Path, metavar=metavar, default=argparse.SUPPRESS, help=text)
         row.add_argument(

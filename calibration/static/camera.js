@@ -8,7 +8,7 @@ const SOURCE = "/route?topic=/camera_pkg/display_mjpeg&width=480&height=360";
 
 export class Camera {
   constructor(picture, note) {
-    Object.assign(this, { picture, note, timer: null, broken: false });
+    Object.assign(this, { picture, note, timer: null, broken: false, paused: false });
     picture.addEventListener("error", () => this.fail());
     picture.addEventListener("load", () => this.tell(""));
     document.addEventListener("visibilitychange", () => (document.hidden ? this.close() : this.open()));
@@ -18,7 +18,7 @@ export class Camera {
   }
 
   open() {
-    if (!document.hidden && !this.picture.hasAttribute("src")) {
+    if (!document.hidden && !this.paused && !this.picture.hasAttribute("src")) {
       this.picture.src = `${SOURCE}&n=${Math.random().toString(36).slice(2)}`; // an answer of its own each time
     }
   }
@@ -26,6 +26,17 @@ export class Camera {
   close() {
     clearTimeout(this.timer);
     this.picture.removeAttribute("src");
+  }
+
+  /** Where the picture is not to be seen for a while. */
+  pause() {
+    this.paused = true;
+    this.close();
+  }
+
+  resume() {
+    this.paused = false;
+    this.open();
   }
 
   fail() {
