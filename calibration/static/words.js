@@ -23,6 +23,7 @@ const REASONS = {
   temperature: ["The computer is too hot", "Let the car cool down."],
   disk: ["The card is full", "Delete old models or logs.", ["/models", "Models"]],
   no_lease: ["Nobody has the controls", "Press “Take control”."],
+  no_console: ["This page's program is just starting", "Wait a second. If it stays, restart the car."],
   no_model: ["There is no model to drive with", "Upload a model and choose it.", ["/models", "Models"]],
   intent_refused: ["What the model wants was refused", "Look at the log, then start again.", ["/health", "Health"]],
   stale_intent: [
@@ -43,6 +44,7 @@ const REASONS = {
 
 const FAULTS = {
   lease_lost: "The connection of the person at the controls was lost.",
+  console_lost: "This page's program ended while the car drove.",
   intent_lost: "The driving program stopped answering.",
   frame_lost: "The camera stopped sending pictures.",
   tick_gap: "The car's control program was held up.",

@@ -67,14 +67,25 @@ def test_goes_on_after_a_lost_connection(page: Page, tmp_path: Path, broken: lis
     page.wait(lambda: card(page, "fast-one"), "it is there")
 
 
+def slow_upload(page: Page, bytes_per_s: int) -> None:
+    """As over a weak Wi-Fi; -1: as fast as it goes."""
+    page.cdp.send("Network.enable")
+    limits = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": bytes_per_s}
+    page.cdp.send("Network.emulateNetworkConditions", limits)
+
+
 def test_pause_and_go_on(page: Page, tmp_path: Path) -> None:
     content = b"y" * (40 * PIECE)
-    send(page, file_of(tmp_path, content))
-    page.wait(lambda: any(one["method"] == "PATCH" for one in page.backend.told()["log"]), "a piece was sent")
-    page.press("cancel")
-    page.wait(lambda: page.text("progress-text").startswith("Paused"), page.text("progress-text"))
-    sent = len([one for one in page.backend.told()["log"] if one["method"] == "PATCH"])
-    assert 0 < sent < 40
+    slow_upload(page, 2 * PIECE)  # so that it is not over before it can be paused
+    try:
+        send(page, file_of(tmp_path, content))
+        page.wait(lambda: any(one["method"] == "PATCH" for one in page.backend.told()["log"]), "a piece was sent")
+        page.press("cancel")
+        page.wait(lambda: page.text("progress-text").startswith("Paused"), page.text("progress-text"))
+        sent = len([one for one in page.backend.told()["log"] if one["method"] == "PATCH"])
+        assert 0 < sent < 40
+    finally:
+        slow_upload(page, -1)
     page.press("send")
     page.wait(lambda: "has taken the model" in page.text("progress-text"), page.text("progress-text"))
     assert len([one for one in page.backend.told()["log"] if one["method"] == "PATCH"]) <= 42
