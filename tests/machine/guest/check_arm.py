@@ -20,10 +20,10 @@ import pytest
 
 from calibration.mapping import Calibration
 from calibration.store import save_calibration
+from vehicle import slot_verify
 from vehicle.bundle import GOLDEN_TOLERANCE
 from vehicle.car_config import load_car_config
 from vehicle.slot_install import install_bundle
-from vehicle.slot_verify import check_here
 from vehicle.slots import ModelStore
 from vehicle.trace import read_trace
 
@@ -85,7 +85,7 @@ def check_doctor(car: Path, facts: dict[str, Any]) -> None:
 def check_golden_vectors_of_every_network_on_this_processor(facts: dict[str, Any]) -> None:
     said = []
     for path in sorted((SHARED / "networks").glob("*.tar.gz")):
-        verdict = check_here(path, budget_s=UNHURRIED_S, runs=50)
+        verdict = slot_verify.check_here(path, budget_s=UNHURRIED_S, runs=50)
         assert 0.0 <= verdict.golden_difference <= GOLDEN_TOLERANCE
         said.append(f"{path.name.removesuffix('.tar.gz')} {verdict.golden_difference:.1e}")
     assert said

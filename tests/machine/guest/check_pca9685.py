@@ -26,10 +26,9 @@ def config(bus: int, address: int = devices.OURS) -> ActuatorConfig:
 
 @pytest.fixture
 def bus() -> Iterator[int]:
-    """Cleared, as after power-on: asleep, outputs off."""
+    """With our chip as it is after power-on."""
     number = devices.i2c_bus()
-    for register, value in ((0x00, 0x11), (0x01, 0x04), (0xFE, 0x1E)):
-        devices.poke(number, devices.OURS, register, value)
+    devices.power_on(number, devices.OURS)
     yield number
 
 
@@ -54,6 +53,8 @@ def check_pulses_are_in_the_registers(bus: int, chip: Actuator) -> None:
         for channel, wanted in ((1, steering), (0, throttle)):
             found = devices.width_us(bus, devices.OURS, channel)
             assert found is not None and abs(found - wanted) <= devices.STEP_US / 2 + 0.01, (wanted, found)
+    for first, count in ((0x00, 2), (0x06, 8), (0xFE, 1)):
+        assert devices.i2cget(bus, devices.OURS, first, count) == devices.registers(bus, devices.OURS, first, count)
 
 
 def check_a_second_process_changes_nothing(bus: int, chip: Actuator) -> None:

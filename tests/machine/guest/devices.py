@@ -1,6 +1,6 @@
 """A real kernel's devices without their hardware: i2c-stub, the kernel's driver for a PCA9685, vivid.
 
-Widths are read by another way than they are written by: with i2cget, from the registers, by the data sheet's formulas.
+Widths are not asked of what has written them: they are computed from the registers, by the data sheet's formulas.
 """
 
 from __future__ import annotations
@@ -8,6 +8,8 @@ from __future__ import annotations
 import fcntl
 import struct
 from pathlib import Path
+
+from smbus2 import SMBus
 
 from tests.machine.guest.car import shell
 from tests.vehicle.gate_process import until
@@ -33,13 +35,26 @@ def i2c_bus() -> int:
 
 
 def registers(bus: int, address: int, first: int, count: int) -> list[int]:
-    """Registers in a row, read by i2cget; by force, since the kernel's driver may hold the chip."""
+    """Registers in a row, by a connection of our own; by force, since the kernel's driver may hold the chip."""
+    with SMBus(bus, force=True) as reader:
+        return list(reader.read_i2c_block_data(address, first, count))
+
+
+def i2cget(bus: int, address: int, first: int, count: int) -> list[int]:
+    """The same by i2c-tools, which have nothing in common with us."""
     return [int(word, 16) for word in shell("i2cget", "-f", "-y", bus, f"{address:#x}", first, "i", count).split()]
 
 
 def poke(bus: int, address: int, register: int, value: int) -> None:
     """Write a register behind everybody's back."""
-    shell("i2cset", "-f", "-y", bus, f"{address:#x}", register, value)
+    with SMBus(bus, force=True) as writer:
+        writer.write_byte_data(address, register, value)
+
+
+def power_on(bus: int, address: int) -> None:
+    """The registers as the data sheet has them after power-on: asleep, all outputs off. The stub begins with zeros."""
+    for register, value in ((0x00, 0x11), (0x01, 0x04), (0xFE, 0x1E), *((0x09 + 4 * led, 0x10) for led in range(16))):
+        poke(bus, address, register, value)
 
 
 def width_us(bus: int, address: int, channel: int) -> float | None:
@@ -62,6 +77,7 @@ def bind_kernel_driver(bus: int) -> Path:
     shell("modprobe", "pwm-pca9685")
     device = Path(f"/sys/bus/i2c/devices/{bus}-{KERNELS:04x}")
     if not device.exists():
+        power_on(bus, KERNELS)
         Path(f"/sys/bus/i2c/devices/i2c-{bus}/new_device").write_text(f"pca9685 {KERNELS:#x}\n")
     assert until(lambda: list(device.glob("pwm/pwmchip*")), 60.0)
     [chip] = device.glob("pwm/pwmchip*")
