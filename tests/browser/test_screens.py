@@ -128,7 +128,7 @@ def look_at(page: Page, name: str, look: str) -> None:
     page.tab.mouse.move(0, 0)
     page.settle()
     page.picture(f"{name}-{look}")
-    # A car that is not ready to be armed yet, or that took the controls back, says so with this status; the page asks anew.
+    # 409 is a car that is not ready to be armed yet, or took the controls back: the page asks anew.
     assert [fault for fault in page.faults() if "409" not in fault] == []
     width = LOOKS[look][0][0]
     assert page.js("return document.documentElement.scrollWidth") <= width, "it scrolls sideways"
