@@ -40,7 +40,7 @@ BAD: list[tuple[str, Any]] = [
     *((key, value) for key in ("model_max_mps", "inference_ms") for value in (*REAL, -1.0)),
     ("steering_deg", 30.0011), ("steering_deg", -1e308), ("speed_mps", -5e-324), ("speed_mps", math.nextafter(4, 5)),
     ("speed_mps", 1e308), ("model_max_mps", 0.0), ("model_max_mps", 5e-324), ("model_max_mps", 1e308),
-    ("source", "console"), ("source", ""), ("model", "00" * 32), ("model", ""), ("stamp_s", "future"),
+    ("source", "console"), ("source", ""), ("model", "11" * 32), ("model", ""), ("stamp_s", "future"),
     ("frame_stamp_s", "future"),
 ]  # fmt: skip
 
