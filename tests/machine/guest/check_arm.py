@@ -85,7 +85,7 @@ def check_doctor(car: Path, facts: dict[str, Any]) -> None:
 def check_golden_vectors_of_every_network_on_this_processor(facts: dict[str, Any]) -> None:
     said = []
     for path in sorted((SHARED / "networks").glob("*.tar.gz")):
-        verdict = slot_verify.check_here(path, budget_s=UNHURRIED_S, runs=50)
+        verdict = slot_verify.check_here(path, budget_s=UNHURRIED_S, runs=5)
         assert 0.0 <= verdict.golden_difference <= GOLDEN_TOLERANCE
         said.append(f"{path.name.removesuffix('.tar.gz')} {verdict.golden_difference:.1e}")
     assert said

@@ -192,15 +192,19 @@ def check_a_bad_car_toml_is_not_tried_again(installed: dict[str, Any]) -> None:
 
 
 def page() -> str:
-    """The console's page, by its own certificate."""
+    """What the console answers, by its own certificate; the error where it does not."""
     context = ssl._create_unverified_context()
     try:
-        with urllib.request.urlopen("https://localhost/", timeout=20, context=context) as answer:
+        with urllib.request.urlopen("https://127.0.0.1/", timeout=20, context=context) as answer:
             return str(answer.read().decode())
     except urllib.error.HTTPError as error:
         return str(error.read().decode())
-    except OSError:
-        return ""
+    except OSError as error:
+        return repr(error)
+
+
+def serves() -> bool:
+    return "<html" in page()
 
 
 def check_the_console_serves_its_page_and_comes_back(installed: dict[str, Any], facts: dict[str, Any]) -> None:
@@ -208,11 +212,11 @@ def check_the_console_serves_its_page_and_comes_back(installed: dict[str, Any], 
         pytest.skip("install-car.sh does not install hotlap-console.service")
     car.start()
     car.shell("systemctl", "start", CONSOLE)
-    assert "<html" in page(), car.journal(CONSOLE)
+    assert until(serves, car.PATIENCE_S), (page(), car.journal(CONSOLE))
     gate, pid = car.main_pid(GATE), car.main_pid(CONSOLE)
     car.send(CONSOLE, KILL)
     assert until(lambda: car.restarted(CONSOLE, pid), car.PATIENCE_S), car.journal(CONSOLE)
-    assert "<html" in page(), car.journal(CONSOLE)
+    assert until(serves, car.PATIENCE_S), (page(), car.journal(CONSOLE))
     assert car.main_pid(GATE) == gate and car.active(PILOT)
     pid = car.main_pid(CONSOLE)
     car.send(CONSOLE, STOP)
