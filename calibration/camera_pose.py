@@ -173,18 +173,33 @@ def _residuals(unknowns: Floats, sightings: Sequence[Sighting], bent: bool) -> F
     )
 
 
+def _derivatives(unknowns: Floats, sightings: Sequence[Sighting], bent: bool) -> Floats:
+    """Of `_residuals`, numerically. A board's own unknowns move its own corners only, so the rest is not computed."""
+    bend = float(unknowns[-1]) if bent else 0.0
+    found = np.zeros((2 * sum(len(one.corners_px) for one in sightings), len(unknowns)))
+    row = 0
+    for k, one in enumerate(sightings):
+        begin = _COMMON + 3 * k
+        columns = [*range(_COMMON), *range(begin, begin + 3), *([len(unknowns) - 1] if bent else [])]
+        values = np.append(np.concatenate([unknowns[:_COMMON], unknowns[begin : begin + 3]]), bend)
+        rows = slice(row, row := row + 2 * len(one.corners_px))
+        for place, column in enumerate(columns):
+            step = np.zeros(len(values))
+            step[place] = _STEP
+            ahead, behind = (
+                _project(at[:_COMMON], at[_COMMON : _COMMON + 3], one, float(at[-1]))
+                for at in (values + step, values - step)
+            )
+            found[rows, column] = ((ahead - behind) / (2 * _STEP)).ravel()
+    return found
+
+
 def _least_squares(
     unknowns: Floats, sightings: Sequence[Sighting], bent: bool = False
 ) -> tuple[Floats, Floats, Floats]:
     """Levenberg and Marquardt's method; the unknowns, the residuals there and their derivatives."""
     residuals, damping = _residuals(unknowns, sightings, bent), 1e-3
-
-    def derivatives() -> Floats:
-        steps = _STEP * np.eye(len(unknowns))
-        sides = [[_residuals(unknowns + sign * step, sightings, bent) for sign in (1, -1)] for step in steps]
-        return np.stack([(ahead - behind) / (2 * _STEP) for ahead, behind in sides], axis=1)
-
-    jacobian = derivatives()
+    jacobian = _derivatives(unknowns, sightings, bent)
     for _ in range(_ROUNDS):
         square, slope = jacobian.T @ jacobian, jacobian.T @ residuals
         for _ in range(12):
@@ -198,7 +213,7 @@ def _least_squares(
             break
         gained = residuals @ residuals - tried @ tried
         unknowns, residuals, damping = unknowns + step, tried, max(damping / 5, 1e-9)
-        jacobian = derivatives()
+        jacobian = _derivatives(unknowns, sightings, bent)
         if gained <= 1e-10 * (residuals @ residuals) + 1e-15:
             break
     return unknowns, residuals, jacobian

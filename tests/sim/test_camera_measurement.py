@@ -63,6 +63,8 @@ def test_one_blurred_and_noisy_picture_of_a_webcam_gives_the_pose(seed: int) -> 
         (Board(7, 7, 25.0), 640, 0.6, 180.0),  # square: nothing tells which side is up
         (Board(5, 4, 40.0), 320, 0.6, 30.0),
         (Board(11, 8, 20.0), 1280, 0.5, 45.0),
+        (Board(4, 3, 60.0), 160, 0.6, 10.0),  # as small as the policy's: squares of a few pixels
+        (Board(6, 4, 40.0), 160, 0.6, 10.0),
     ],
 )
 @pytest.mark.parametrize("seed", (1, 2))
