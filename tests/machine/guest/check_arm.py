@@ -101,7 +101,7 @@ def check_a_bundle_is_installed_into_a_slot(car: Path, facts: dict[str, Any]) ->
         config = load_car_config(car / "car.toml")
         install_bundle(
             ModelStore(config.state_path() / "models"), SHARED / "bundle.tar.gz", config, Calibration(),
-            budget_s=UNHURRIED_S,
+            budget_s=UNHURRIED_S, timeout_s=900.0,
         )  # fmt: skip
     else:
         facts["hotlap models install"] = "accepted"
