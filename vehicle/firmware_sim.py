@@ -85,8 +85,8 @@ class BoardWatch:
             return None
         self._said_s = now_s
         return (
-            f"the simulated microcontroller stood still for {still_s:.2f} s of {runs_s:.1f} s: this machine is too busy; "
-            "its pins are later than a real board's"
+            f"the simulated microcontroller stood still for {still_s:.2f} s of {runs_s:.1f} s: "
+            "this machine is too busy, and its pins are later than a real board's"
         )
 
 
