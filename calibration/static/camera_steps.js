@@ -67,6 +67,7 @@ function shot(picture, index) {
   away.addEventListener("click", () =>
     busy(away, errors, async () => {
       show(await ask("DELETE", `${API}/pictures/${picture.id}`, SLOW));
+      text(byId("take-note"), "");
       byId("take").focus({ preventScroll: true });
     }),
   );
@@ -90,7 +91,7 @@ byId("take").addEventListener("click", async () => {
 
 byId("retake").addEventListener("click", () =>
   busy(byId("retake"), errors, async () => {
-    show(await ask("DELETE", `${API}/pictures`));
+    show(await ask("DELETE", `${API}/pictures`, SLOW));
     text(byId("take-note"), "");
     byId("take").focus({ preventScroll: true });
   }),
