@@ -15,7 +15,7 @@ const STEPS = {
 export class Wizard {
   /** @param left called when the wizard is over; true: with new values in the draft */
   constructor(draft, left) {
-    Object.assign(this, { draft, left, kind: null, at: 0, before: null });
+    Object.assign(this, { draft, left, kind: null, at: 0, before: null, taking: false });
     this.parts = {
       steering: new SteeringSteps(draft),
       throttle: new ThrottleSteps(draft, () => this.paint()),
@@ -89,25 +89,43 @@ export class Wizard {
 
   /** Take the controls for a step that moves something, and give them back for one that does not. */
   async hold(again) {
+    if (this.taking) {
+      return; // one at a time, however often it is pressed; the step is looked at again after it
+    }
     const live = this.section.dataset.live !== undefined;
     if (!live) {
       this.lease.give();
     } else if (!this.lease.held) {
       const { kind, step } = this;
+      this.take(true);
       try {
         await this.lease.take();
         this.tellLost(null);
-        if (this.kind === kind && this.step === step) {
-          this.parts[kind].enter(step);
-        }
       } catch (error) {
         this.lost(error);
+      }
+      this.take(false);
+      if (this.kind === null) {
+        this.lease.give();
+        return;
+      }
+      if (this.kind !== kind || this.step !== step) {
+        await this.hold(again);
+        return;
+      }
+      if (this.lease.held) {
+        this.parts[kind].enter(step);
       }
     }
     this.paint();
     if (again && this.lease.held) {
       this.section.querySelector("h2").focus({ preventScroll: true });
     }
+  }
+
+  take(on) {
+    this.taking = on;
+    byId("again").disabled = on;
   }
 
   lost(error) {
