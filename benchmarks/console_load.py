@@ -27,6 +27,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from calibration.auth import PasswordStore
 from vehicle.drive import WorldFacts
@@ -243,7 +244,7 @@ def measure(model: Path, track: str, viewers: int, rate: float, seconds: float) 
         world = WorldFacts(runtime)
         try:
             password = PasswordStore(state / "console").first()
-            port = int((console_url(runtime) or "").rpartition(":")[2].rstrip("/") or 443)
+            port = urlsplit(console_url(runtime) or "").port or 443
             assert password is not None
             time.sleep(SETTLE_S)
             times = {}

@@ -62,10 +62,10 @@ class DriveConfig:
     steering_slew_deg_per_s: float = ranged(600.0, low=10.0, high=1e5)
     acceleration_mps2: float = ranged(6.0, low=0.1, high=1e3, doc="slew of the commanded speed upwards; down is free")
     max_speed_mps: float = ranged(4.0, low=0.1, high=20.0, doc="an intent beyond it is refused")
-
     without_console: str = ranged(
         "go_on", choices=("go_on", "stop"), doc="an autonomous car whose console is gone drives on, or is disarmed"
     )
+
 
 @dataclass(frozen=True)
 class CarConfig:

@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -50,7 +51,7 @@ def log_in(car: Car) -> Https:
     password = PasswordStore(car.state / "console").first()
     url = console_url(car.runtime)
     assert password is not None and url is not None
-    return Https(int(url.rpartition(":")[2]) if url.count(":") > 1 else 443, timeout_s=60.0).log_in(password)
+    return Https(urlsplit(url).port or 443, timeout_s=60.0).log_in(password)
 
 
 def arm(car: Car, browser: Https) -> None:
