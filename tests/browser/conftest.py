@@ -20,10 +20,11 @@ def backend() -> Iterator[Backend]:
     found.close()
 
 
-# No longer than for this folder: while Playwright runs, nothing else can use asyncio or start another Playwright.
-@pytest.fixture(scope="package")
+# No longer than for a file: while Playwright runs, nothing else can use asyncio or start another Playwright, and a folder
+# without an __init__.py is no package to pytest, which would keep it to the end.
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Chromium]:
-    """One browser for all tests."""
+    """One browser for all tests of a file."""
     found = Chromium()
     yield found
     found.close()
