@@ -20,8 +20,8 @@ def backend() -> Iterator[Backend]:
     found.close()
 
 
-# No longer than for a file: while Playwright runs, nothing else can use asyncio or start another Playwright, and a folder
-# without an __init__.py is no package to pytest, which would keep it to the end.
+# No longer than for a file: while Playwright runs, nothing else can use asyncio or start another Playwright. A folder
+# without an __init__.py is no package to pytest: that scope would keep it to the end.
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Chromium]:
     """One browser for all tests of a file."""
