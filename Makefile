@@ -23,7 +23,7 @@ export PYTHON PIP_FLAGS
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup lint unit check test demo bench mutants test-firmware test-kernel test-systemd test-arm install-car clean
+.PHONY: help setup lint unit check test demo bench mutants test-firmware test-pages test-kernel test-systemd test-arm install-car clean
 
 help: ## say what there is
 	@printf 'make TARGET, with TARGET one of:\n'
@@ -48,7 +48,7 @@ check: lint unit ## ruff, mypy, import layers and the quick tests, under 90 s
 # The slow tests run one by one: many of them time real processes, which must have the machine to themselves. On a shared
 # machine another tenant can take it away for a moment; one that fails is tried once more, and pytest says so.
 test: check ## check, the slow and the learning tests, and the quick ones of the firmware
-	@$(VENV)/bin/pytest -m "(slow or learning) and not (firmware or kernel or systemd or arm) or firmware and not slow" --reruns 1
+	@$(VENV)/bin/pytest -m "(slow or learning) and not (firmware or pages or kernel or systemd or arm) or firmware and not slow" --reruns 1
 
 demo: $(READY) ## train about 90 s, export, five time trials, video and plot, then three laps through gate and pilot
 	@if [ -e $(DEMO) ] && [ ! -e $(DEMO_MARK) ]; then \
@@ -73,6 +73,9 @@ test-firmware: $(READY) ## build the microcontroller's firmware and try it in si
 	    { printf 'next: sudo apt-get install --no-install-recommends %s\n' "$(FIRMWARE_TOOLS)" >&2; exit 1; }
 	@$(MAKE) --no-print-directory -C firmware_bridge/firmware
 	@$(VENV)/bin/pytest -m firmware
+
+test-pages: $(READY) ## three wrong calibrations, with which the car leaves the road, put right in a browser
+	@$(VENV)/bin/pytest -m pages --reruns 1
 
 # As root only: they install tools with apt-get, and keep Debian roots in ~/.cache/hotlap (docs/hardware-tests.md).
 MACHINE_TEST = @$(PY) -m tests.machine.needs $(1) && $(VENV)/bin/pytest -m $(1) tests/machine

@@ -94,6 +94,7 @@ def wrong(name: str) -> Calibration:
 
 # Where the road bends both ways and tightly: on a plain oval, a policy that sees where it goes steers against a centre
 # that is off, and laps.
+@pytest.mark.pages
 @pytest.mark.parametrize(
     ("name", "track"), [("center", "little_bean"), ("swapped", "first_oval"), ("reversed", "first_oval")]
 )

@@ -270,7 +270,7 @@ def test_a_calibration_that_the_gate_refuses_is_taken_back(
     link: ConsoleLink, gate: GateProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The car was armed between the question and the saving."""
-    monkeypatch.setattr(link._keeper, "_refuse_unless_disarmed", lambda: gate.ask("stop"))
+    monkeypatch.setattr(link._keeper, "refuse_unless_disarmed", lambda: gate.ask("stop"))
     assert refused(link.save_calibration, WANTED).reason == "not_disarmed"
     assert load_calibration(gate.state_dir / "calibration.json") == Calibration() == link.calibration()
 
