@@ -31,6 +31,7 @@ from vehicle.options import (
     client_options,
     console_options,
     flash_options,
+    json_option,
     models_options,
     stop_options,
 )
@@ -145,19 +146,12 @@ DURATION, COUNT, WHOLE, RANGE_M = (
 # --- options of each command ------------------------------------------------------------------------------------------
 
 
-def _json_option(parser: argparse.ArgumentParser) -> None:
-    # SUPPRESS: a sub-command's default must not undo the --json that was given before its name.
-    parser.add_argument(
-        "--json", action="store_true", default=argparse.SUPPRESS, help="print exactly one JSON object on stdout"
-    )
-
-
 def _tracks_options(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", title="actions (without one: list the tracks)")
     show = actions.add_parser("show", help="draw a track's map and describe it")
     show.add_argument("name", metavar="NAME", help="a shipped track, or a DeepRacer .npy file")
     show.add_argument("--out", type=Path, metavar="FILE.png", help="where to draw the map")
-    _json_option(show)
+    json_option(show)
     generate = actions.add_parser("generate", help="make a new track from a seed")
     generate.add_argument("--seed", type=WHOLE, required=True, help="the same seed makes the same track")
     generate.add_argument("--out", type=Path, required=True, metavar="FILE.npy", help="where to save it")
@@ -165,7 +159,7 @@ def _tracks_options(parser: argparse.ArgumentParser) -> None:
     generate.add_argument("--width", dest="width_m", type=RANGE_M, metavar="LOW,HIGH", help="road width, m")
     generate.add_argument("--direction", choices=("any", "cw", "ccw"), default="any", help="of travel")
     generate.add_argument("--map", dest="map_out", type=Path, metavar="FILE.png", help="draw the map too")
-    _json_option(generate)
+    json_option(generate)
 
 
 def _train_options(parser: argparse.ArgumentParser) -> None:
@@ -191,7 +185,7 @@ def _train_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--network", metavar="NAME", help="the policy network, by name")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out from its last checkpoint")
-    _json_option(parser)
+    json_option(parser)
 
 
 def _evaluate_options(parser: argparse.ArgumentParser) -> None:
@@ -208,14 +202,14 @@ def _evaluate_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--car", type=Path, metavar="FILE", help="the car's TOML")
     parser.add_argument("--logs", type=Path, metavar="RUN", help="write DeepRacer's logs of the trials there")
     parser.add_argument("--require-lap", action="store_true", help="exit status 1 if no trial completes")
-    _json_option(parser)
+    json_option(parser)
 
 
 def _export_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=Path, metavar="RUN", help="the run folder; its best checkpoint is exported")
     parser.add_argument("--out", type=Path, metavar="FILE", help="(default RUN/bundle.tar.gz)")
     parser.add_argument("--sim-log", type=Path, metavar="FILE", help="its steps as DeepRacer's log instead")
-    _json_option(parser)
+    json_option(parser)
 
 
 def _import_options(parser: argparse.ArgumentParser) -> None:
@@ -239,7 +233,7 @@ def _bench_options(parser: argparse.ArgumentParser) -> None:
     faults = benches.add_parser("faults", help="how soon every fault ends in neutral, from the recorded pulses")
     bench_faults_options(faults)
     for row in (sim, drive, faults):
-        _json_option(row)
+        json_option(row)
 
 
 def _drive_options(parser: argparse.ArgumentParser) -> None:
@@ -435,7 +429,7 @@ def build_parser(commands: Iterable[Command] = COMMANDS) -> argparse.ArgumentPar
         command.add_options(row)
         row.set_defaults(run_command=command.run)
         if not any(action.dest == "json" for action in row._actions):
-            _json_option(row)
+            json_option(row)
     return parser
 
 

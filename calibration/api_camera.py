@@ -18,9 +18,9 @@ import numpy as np
 from flask import Blueprint, Response, current_app, request
 
 from calibration.api_json import body, error_object, number, reply
-from calibration.camera import Board, CameraFault, CameraMeasurement, CameraPose
+from calibration.camera import Board, CameraFault, CameraMeasurement
 from calibration.camera_board import Gray, Sighting, find_board
-from calibration.camera_file import to_car_toml
+from calibration.camera_file import MEASURED_KEYS, to_car_toml
 from calibration.camera_pose import is_4_to_3, solve
 from calibration.camera_sheet import board_pdf
 from calibration.car_link import CarRefused
@@ -30,6 +30,7 @@ CAMERA = "hotlap-camera"
 MAX_PICTURES = 12
 _SHOWN_WIDTH = 480  # of a picture that was taken, on the page
 _KEYS = ("columns", "rows", "square_mm")
+_SHOWN_KEYS = (*MEASURED_KEYS, "forward_m")
 
 camera_api = Blueprint("camera_api", __name__, url_prefix="/api/v1/camera")
 
@@ -106,8 +107,9 @@ def throw_all_away() -> Response:
 def save() -> Response:
     """{}: keep what the pictures say; refused while armed."""
     body()
-    console().link.save_camera(solve([sighting for sighting, _ in list(_session().found.values())]))
-    return _shown()
+    found = solve([sighting for sighting, _ in list(_session().found.values())])
+    console().link.save_camera(found)
+    return _shown(found)
 
 
 @camera_api.get("/car.toml")
@@ -185,14 +187,14 @@ def _with_corners(gray: Gray, sighting: Sighting, board: Board) -> bytes:
     return bytes(jpeg.tobytes())
 
 
-def _shown(**more: int) -> Response:
+def _shown(result: CameraMeasurement | None = None, **more: int) -> Response:
+    """Everything that the page shows; `result` where the pictures have been made sense of already."""
     session, link = _session(), console().link
     found = list(session.found.items())
-    result: dict[str, Any] | None = None
     problem: dict[str, Any] | None = None
-    if found:
+    if found and result is None:
         try:
-            result = _as_object(solve([sighting for _, (sighting, _) in found]))
+            result = solve([sighting for _, (sighting, _) in found])
         except CameraFault as fault:
             problem = error_object(fault)
     saved = link.measured_camera()
@@ -200,19 +202,12 @@ def _shown(**more: int) -> Response:
     return reply(
         {
             "saved": None if saved is None else dataclasses.asdict(saved),
-            "nominal": {key: value for key, value in (link.facts().get("camera") or {}).items() if key in _POSE},
+            "nominal": {key: value for key, value in (link.facts().get("camera") or {}).items() if key in _SHOWN_KEYS},
             "board": dataclasses.asdict(session.board),
             "pictures": pictures,
             "max_pictures": MAX_PICTURES,
-            "result": result,
+            "result": None if result is None else dataclasses.asdict(result),
             "problem": problem,
             **more,
         }
     )
-
-
-_POSE = (*(key.name for key in dataclasses.fields(CameraPose)), "forward_m")
-
-
-def _as_object(found: CameraMeasurement) -> dict[str, Any]:
-    return {**dataclasses.asdict(found), "warnings": list(found.warnings)}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from calibration.camera_pose import CameraMeasurement, CameraPose
 
-MEASURED_KEYS = ("horizontal_fov_deg", "pitch_down_deg", "height_m", "roll_deg")
 _UNITS = {"horizontal_fov_deg": ("deg", 3), "pitch_down_deg": ("deg", 3), "height_m": ("m", 5), "roll_deg": ("deg", 3)}
+MEASURED_KEYS = tuple(_UNITS)
 
 
 def to_car_toml(found: CameraMeasurement | CameraPose, forward_m: float | None = None) -> str:
@@ -23,8 +23,7 @@ def to_car_toml(found: CameraMeasurement | CameraPose, forward_m: float | None =
             f"within {measurement.residual_px:.2f} pixels"
         )
     lines.append("[camera]")
-    for key in MEASURED_KEYS:
-        unit, digits = _UNITS[key]
+    for key, (unit, digits) in _UNITS.items():
         error = f"  # +- {getattr(measurement.errors, key):.{digits}f} {unit}" if measurement is not None else ""
         lines.append(f"{key} = {round(getattr(pose, key), digits + 1)!r}{error}")
     if forward_m is not None:

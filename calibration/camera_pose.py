@@ -26,6 +26,7 @@ MAX_ERROR_FOV_DEG, MAX_ERROR_PITCH_DEG, MAX_ERROR_HEIGHT_M = 2.0, 1.0, 0.006
 _LEAST_VIEW_ANGLE_DEG = 25.0  # of the line of sight to the vertical: less is face-on
 _MOST_RESIDUAL = 0.004  # of the picture's width; a board that is not flat, or pictures of two mountings
 _BENT_PX = 0.1  # of a picture 640 wide: less cannot be told from noise
+# What a measurement may say: a CameraSpec's limits (sim/car_spec.py).
 FOV_DEG, PITCH_DEG, HEIGHT_M, ROLL_DEG = (20.0, 150.0), (-10.0, 60.0), (0.03, 1.0), (-20.0, 20.0)
 
 

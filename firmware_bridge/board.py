@@ -20,6 +20,7 @@ TOOLS = ("make", "gcc", "avr-gcc", "pkg-config")
 PACKAGES = "gcc-avr avr-libc binutils-avr libsimavr-dev libelf-dev gcc libc6-dev make pkg-config"
 _MAKE_S = 240.0
 _CLOSE_S = 5.0
+SLOW_SHARE = 0.02  # of the time: a chip that stands still for longer is told of
 
 
 class BoardError(BridgeError, RuntimeError):

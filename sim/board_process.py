@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 import zmq
 
-from firmware_bridge.board import PinPulse, SimulatedBoard, build, read_pulse
+from firmware_bridge.board import SLOW_SHARE, PinPulse, SimulatedBoard, build, read_pulse
 from firmware_bridge.errors import BridgeError
 from sim.world_process import OUTLIVES_S, ready_file, stop_signals
 from vehicle.actuators.base import MAX_PULSE_US, MIN_PULSE_US
@@ -39,7 +39,6 @@ PORT = "board.tty"
 READY_FILE = "board.ready"
 REQUEST = "board.request"
 BOOT_S = 0.6  # of Optiboot, after the reset that opening the port is
-SLOW_SHARE = 0.02  # standing still for more of the time than this is said
 _POLL_MS = 100
 _SAME_S = 1e-6  # both pulses of a frame rise at once
 _WIDTH_ERROR_US = 0.25
@@ -139,7 +138,7 @@ class BoardProcess:
         self._board, self._pairs = board, PinPairs()
         self._stopped = False
         self._told: deque[tuple[list[bytes], str]] = deque()  # orders not obeyed yet, and whom to answer
-        self._said_slow_s = self._checked_s = time.monotonic()
+        self._checked_s = time.monotonic()
         self._still_s = 0.0  # of stood_still_s when it was checked
         self._trace = TraceWriter(record) if record is not None else None
         self._car: SimActuator | None = None

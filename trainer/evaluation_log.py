@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from sim.batch_env import IMMOBILIZED, IN_PROGRESS, OFF_TRACK, REVERSED, BatchEnv, Columns, Step
 from trainer.metrics_log import LABELS, milliseconds, replace_text, write_evaluation
 from trainer.time_trials import OFF_TRACK_PENALTY_S
-from trainer.trace_log import HEADER, Waypoints, action_words, rows
+from trainer.trace_log import HEADER, Waypoints, action_words, place_of, rows
 from vehicle.action_space import DiscreteActionSpace
 
-_TSTAMP = 13  # place of the time in a row without its episode
+_TSTAMP = place_of("tstamp")
 
 
 @dataclass

@@ -28,8 +28,14 @@ HEADER = (
 )
 # All but the episode, which has its number only when it is over (spec `deepracer-training.md` §5).
 _ROW = "%d,%.4f,%.4f,%.4f,%.2f,%.2f,%s,%.4f,%s,%s,%.4f,%d,%.2f,%.4f,%s,%.2f,0,%.4f"
+_PLACES = {name: place for place, name in enumerate(HEADER.split(",")[1:])}
 FEW = 16  # with `traces = "few"`, one car in so many is logged
 _FOLDER = "training-simtrace"
+
+
+def place_of(column: str) -> int:
+    """Where a column is in a line without its episode."""
+    return _PLACES[column]
 
 
 class Waypoints:
@@ -169,7 +175,7 @@ class TraceLog:
         """Log what was driven of the episodes that are not over, when a run ends. A resumed run drives them again."""
         for k, lines in enumerate(self._lines):
             if lines:
-                progress = float(lines[-1].split(",")[10])
+                progress = float(lines[-1].split(",")[place_of("progress")])
                 self._end(k, progress, IN_PROGRESS)
         self.save()
 

@@ -16,6 +16,24 @@ from calibration.values import Calibration, check_calibration
 Ask = Callable[[Mapping[str, object]], dict[str, Any]]
 
 
+def refuse_unless_disarmed(ask: Ask, cause: str, cure: str) -> None:
+    """Before the disk is touched. Without a gate nothing is armed.
+
+    Args:
+        cause, cure: of the refusal; a stop is to be ended first in any case.
+
+    Raises:
+        CarRefused: not_disarmed.
+    """
+    try:
+        mode = ask({"op": "status"}).get("mode")
+    except CarRefused:
+        return
+    if mode != "disarmed":
+        cure = "end the emergency stop first" if mode == "stopped" else cure
+        raise CarRefused("not_disarmed", f"the car is {mode}", cause=cause, next_step=cure)
+
+
 class CalibrationKeeper:
     """The calibration of one car; every method may be called by several threads at once.
 
@@ -58,22 +76,10 @@ class CalibrationKeeper:
         return found
 
     def refuse_unless_disarmed(self) -> None:
-        """Before the disk is touched. Without a gate nothing is armed.
-
-        Raises:
-            CarRefused: not_disarmed.
-        """
-        try:
-            mode = self._ask({"op": "status"}).get("mode")
-        except CarRefused:
-            return
-        if mode != "disarmed":
-            raise CarRefused(
-                "not_disarmed",
-                f"the car is {mode}",
-                cause="a calibration changes only while nothing can move",
-                next_step="end the emergency stop first" if mode == "stopped" else "disarm it, then save again",
-            )
+        """See the function of this name."""
+        refuse_unless_disarmed(
+            self._ask, "a calibration changes only while nothing can move", "disarm it, then save again"
+        )
 
     def _take(self) -> None:
         """Have the gate read the file; where it will not, the one before is in force again on the disk as well."""

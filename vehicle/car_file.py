@@ -12,12 +12,13 @@ import hashlib
 import os
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from calibration.car_link import CarRefused
 from calibration.durable import write_durably
+from vehicle.calibrate_save import Ask, refuse_unless_disarmed
 from vehicle.car_config import CarConfig
 from vehicle.config import parse_toml, to_toml
 from vehicle.errors import ConfigError
@@ -56,7 +57,7 @@ class CarFile:
         path: Path | None,
         running: CarConfig,
         runtime: Path,
-        ask: Callable[[Mapping[str, object]], dict[str, Any]],
+        ask: Ask,
     ) -> None:
         self._path, self._running, self._ask = path, running, ask
         self._of_a_drive = path is not None and path.resolve().parent == runtime.resolve()
@@ -165,17 +166,9 @@ class CarFile:
         why_not = self._why_not()
         if why_not:
             raise CarRefused("not_editable", f"car.toml cannot be changed here: {why_not}", next_step=self._how())
-        try:
-            mode = self._ask({"op": "status"}).get("mode")
-        except CarRefused:
-            return  # without a gate nothing is armed
-        if mode != "disarmed":
-            raise CarRefused(
-                "not_disarmed",
-                f"the car is {mode}",
-                cause="the car's file changes only while nothing can move",
-                next_step="end the emergency stop first" if mode == "stopped" else "end driving, then save again",
-            )
+        refuse_unless_disarmed(
+            self._ask, "the car's file changes only while nothing can move", "end driving, then save again"
+        )
 
     def _parsed(self, text: str) -> CarConfig:
         if len(text.encode()) > MAX_BYTES:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from calibration.car_link import CarRefused, Picture, Saliency
+from vehicle.child import ROOT, child_environment
 from vehicle.saliency_child import DEADLINE_S
 
 EVERY_S = 0.9  # a page asks once a second, and gets another one each time
@@ -25,7 +26,6 @@ OLD_S = 5.0  # a map that old is of another place
 IDLE_S = 8.0  # nobody has asked: thread and child end
 START_S = 120.0  # ONNX Runtime from a cold card beside a busy program; starting anew would only take longer
 _ANSWER_S = DEADLINE_S + 5.0  # the child keeps its own deadline; one that does not is killed
-_ROOT = Path(__file__).resolve().parents[1]
 
 
 class ConsoleSaliency:
@@ -191,14 +191,11 @@ class Child:
         process.wait()
 
     def _start(self) -> subprocess.Popen[bytes]:
-        python_path = os.pathsep.join(p for p in (str(_ROOT), os.environ.get("PYTHONPATH", "")) if p)
-        environment = {
-            **os.environ, "PYTHONPATH": python_path, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"
-        }  # fmt: skip
         try:
             self._process = process = subprocess.Popen(
                 [sys.executable, "-m", "vehicle.saliency_child"],
-                cwd=_ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                cwd=ROOT, env=child_environment(),
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
                 start_new_session=True,  # for a nice value of its own
             )  # fmt: skip
         except OSError as error:

@@ -11,14 +11,13 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from firmware_bridge.board import BoardError, build
+from firmware_bridge.board import SLOW_SHARE, BoardError, build
 from vehicle.car_config import CarConfig
 from vehicle.errors import GateError, VehicleError
 from vehicle.links import request
 from vehicle.supervisor import Supervisor
 
 NAME = "firmware-sim"
-SLOW_SHARE = 0.02  # of the time; a chip that stands still for longer is said
 _ASK_EVERY_S = 1.0
 _SAY_EVERY_S = 10.0
 

@@ -10,19 +10,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from calibration.camera_file import MEASURED_KEYS
-from calibration.camera_pose import CameraPose
+from calibration.camera_pose import FOV_DEG, HEIGHT_M, PITCH_DEG, ROLL_DEG, CameraPose
 from vehicle.car_config import CameraConfig, CarConfig
 from vehicle.config import load_toml, ranged
 
 
 @dataclass(frozen=True)
 class _Measured:
-    """The same keys and limits as a ``CameraSpec``'s; what is not measured may stand in the file and is not read."""
+    """The limits of what is measured; what is not may stand in the file and is not read."""
 
-    horizontal_fov_deg: float = ranged(64.7, low=20.0, high=150.0)
-    pitch_down_deg: float = ranged(15.0, low=-10.0, high=60.0)
-    height_m: float = ranged(0.127, low=0.03, high=1.0)
-    roll_deg: float = ranged(0.0, low=-20.0, high=20.0)
+    horizontal_fov_deg: float = ranged(64.7, low=FOV_DEG[0], high=FOV_DEG[1])
+    pitch_down_deg: float = ranged(15.0, low=PITCH_DEG[0], high=PITCH_DEG[1])
+    height_m: float = ranged(0.127, low=HEIGHT_M[0], high=HEIGHT_M[1])
+    roll_deg: float = ranged(0.0, low=ROLL_DEG[0], high=ROLL_DEG[1])
     forward_m: float = ranged(0.145, low=-0.5, high=1.0)
 
 

@@ -8,6 +8,14 @@ from pathlib import Path
 CAR_FOUND = "the car (default: the installed one, /etc/hotlap/car.toml, else the simulated one)"
 
 
+def json_option(parser: argparse.ArgumentParser) -> None:
+    """``--json``."""
+    # SUPPRESS: a sub-command's default must not undo the --json that was given before its name.
+    parser.add_argument(
+        "--json", action="store_true", default=argparse.SUPPRESS, help="print exactly one JSON object on stdout"
+    )
+
+
 def client_options(parser: argparse.ArgumentParser) -> None:
     """The options of arm, disarm and status."""
     parser.add_argument("--runtime", type=Path, metavar="DIR", help="folder of the gate's sockets (default: found)")
@@ -38,9 +46,7 @@ def models_options(parser: argparse.ArgumentParser) -> None:
     for row in (*rows, parser):
         # SUPPRESS: what was given before the action's name must not be undone by the action's own default.
         row.add_argument("--config", type=Path, metavar="car.toml", default=argparse.SUPPRESS, help=CAR_FOUND)
-        row.add_argument(
-            "--json", action="store_true", default=argparse.SUPPRESS, help="print exactly one JSON object on stdout"
-        )
+        json_option(row)
 
 
 def calibrate_options(parser: argparse.ArgumentParser) -> None:
@@ -68,9 +74,7 @@ def calibrate_options(parser: argparse.ArgumentParser) -> None:
     for row in (*rows, restore, export, taken, camera):
         for name, metavar, text in (("--config", "car.toml", CAR_FOUND), ("--runtime", "DIR", "folder of the sockets")):
             row.add_argument(name, type=Path, metavar=metavar, default=argparse.SUPPRESS, help=text)
-        row.add_argument(
-            "--json", action="store_true", default=argparse.SUPPRESS, help="print exactly one JSON object on stdout"
-        )
+        json_option(row)
 
 
 def console_options(parser: argparse.ArgumentParser) -> None:

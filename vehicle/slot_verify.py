@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from vehicle.child import ROOT, child_environment
 from vehicle.contract import GOLDEN_MISMATCH, Contract
 from vehicle.errors import BundleError, SlotError
 from vehicle.slot_state import CHECK_CRASHED, TOO_SLOW
@@ -32,7 +33,6 @@ WARM_UP_RUNS = 5
 TIMEOUT_S = 60.0
 # Bundle, unpacked members and session of DeepRacer's largest network take under 1 GB of address space.
 MAX_ADDRESS_BYTES = 4 * 2**30
-_ROOT = Path(__file__).resolve().parents[1]
 
 
 @dataclass(frozen=True)
@@ -138,13 +138,11 @@ def check_in_child(
         sys.executable, "-m", "vehicle.slot_verify", os.path.abspath(path),
         "--budget-s", repr(budget_s), "--runs", str(runs), "--timeout-s", repr(timeout_s),
     ]  # fmt: skip
-    python_path = os.pathsep.join(p for p in (str(_ROOT), os.environ.get("PYTHONPATH", "")) if p)
-    environment = {**os.environ, "PYTHONPATH": python_path, "OPENBLAS_NUM_THREADS": "1"}
     try:
         child = subprocess.run(
             command,
-            cwd=_ROOT,
-            env=environment,
+            cwd=ROOT,
+            env=child_environment(),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=timeout_s,

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
+from vehicle.child import ONE_THREAD
 from vehicle.errors import GateError, VehicleError
 from vehicle.links import request
 from vehicle.parent import ENVIRONMENT
@@ -207,7 +208,7 @@ class Supervisor:
 
 def part_environment() -> dict[str, str]:
     """Of every part: numeric libraries on one thread, since they share a small processor, and the word to `parent`."""
-    return {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", ENVIRONMENT: "1"}
+    return {**os.environ, **ONE_THREAD, ENVIRONMENT: "1"}
 
 
 def _close_stdin(process: subprocess.Popen[bytes]) -> None:

@@ -23,6 +23,11 @@ const boardIsGood = () => Object.values(BOARD).every((id) => byId(id).value !== 
 
 const number = (value, digits) => value.toFixed(digits).replace(/^-(0\.0*)$/, "$1");
 
+function offerTake() {
+  const full = shown !== null && shown.pictures.length >= shown.max_pictures;
+  byId("take").disabled = full || !boardIsGood();
+}
+
 // --- what is there
 
 function show(found) {
@@ -30,7 +35,7 @@ function show(found) {
   const { pictures, result, problem, saved, nominal } = found;
   byId("shots").replaceChildren(...pictures.map(shot));
   byId("retake").hidden = pictures.length === 0;
-  byId("take").disabled = pictures.length >= found.max_pictures || !boardIsGood();
+  offerTake();
   byId("pose-none").hidden = result !== null || saved !== null;
   byId("pose-box").hidden = result === null && saved === null;
   byId("pose").replaceChildren(...ROWS.map((row) => figure(row, saved ?? nominal, result)));
@@ -84,9 +89,7 @@ byId("take").addEventListener("click", async () => {
   });
   text(byId("take-note"), done ? `The board was found. Pictures: ${shown.pictures.length}.` : "");
   text(byId("camera-saved"), "");
-  if (shown) {
-    byId("take").disabled = shown.pictures.length >= shown.max_pictures;
-  }
+  offerTake();
 });
 
 byId("retake").addEventListener("click", () =>
@@ -104,7 +107,7 @@ byId("save-camera").addEventListener("click", async () => {
 
 for (const id of Object.values(BOARD)) {
   byId(id).addEventListener("input", () => {
-    byId("take").disabled = !boardIsGood();
+    offerTake();
     byId("board-file").hidden = !boardIsGood();
     if (boardIsGood()) {
       byId("board-file").href = `${API}/board.pdf?${new URLSearchParams(board())}`;

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -17,10 +16,9 @@ from calibration.app import ConsoleSettings, create_app
 from calibration.camera import Board, CameraPose
 from calibration.console import EXTENSION
 from sim.car_spec import load_car
-from sim.errors import SimError
-from sim.mujoco_view import open_gl
 from tests.calibration.console_rig import Browser
 from tests.sim.board_scene import draw_board, photograph, random_place
+from tests.sim.opengl import needs_opengl
 from tests.vehicle.gate_process import GateProcess, until
 from tests.vehicle.pilot_rig import make_bundle
 from vehicle.car_config import load_car_config
@@ -42,12 +40,7 @@ def folder() -> Iterator[Path]:
 
 def show_boards(folder: Path) -> None:
     """Three places of the board, each several times with other noise: a camera that never changes is called frozen."""
-    try:
-        open_gl(64, 64).free()
-    except SimError as error:
-        if os.environ.get("CI"):
-            raise
-        pytest.skip(f"no OpenGL here: {error.what}")
+    needs_opengl()
     rng = np.random.default_rng(11)
     folder.mkdir()
     for place in range(3):

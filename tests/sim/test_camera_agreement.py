@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -18,6 +17,7 @@ from sim.errors import SimError
 from sim.look import PANORAMA_SHAPE, Surface
 from sim.mujoco_view import MujocoCamera, open_gl
 from sim.threads import Workers
+from tests.sim.opengl import skipped_without_opengl
 
 pytestmark = pytest.mark.slow  # draws with OpenGL
 
@@ -25,13 +25,9 @@ POSES = 240
 
 
 def reference(road: RoadCamera) -> MujocoCamera:
-    """MuJoCo's camera; where there is no OpenGL the test is skipped, but never in CI."""
-    try:
+    """MuJoCo's camera."""
+    with skipped_without_opengl():
         return MujocoCamera(road)
-    except SimError as error:
-        if os.environ.get("CI"):
-            raise
-        pytest.skip(f"no OpenGL here: {error.what}")
 
 
 @pytest.fixture(scope="module")

@@ -5,15 +5,12 @@ The promise: 1 degree of field of view, 0.5 degrees of pitch, 3 mm of height.
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
 import pytest
 
 from calibration.camera import Board, CameraFault, CameraMeasurement, CameraPose, measure_camera
-from sim.errors import SimError
-from sim.mujoco_view import open_gl
 from tests.sim.board_scene import Place, draw_board, photograph, random_place, random_pose
+from tests.sim.opengl import needs_opengl
 
 pytestmark = pytest.mark.slow  # draws with OpenGL
 
@@ -22,13 +19,7 @@ SHEET = Board()
 
 @pytest.fixture(scope="module", autouse=True)
 def opengl() -> None:
-    """Where there is no OpenGL the tests are skipped, but never in CI."""
-    try:
-        open_gl(64, 64).free()
-    except SimError as error:
-        if os.environ.get("CI"):
-            raise
-        pytest.skip(f"no OpenGL here: {error.what}")
+    needs_opengl()
 
 
 def off(found: CameraMeasurement, true: CameraPose) -> tuple[float, float, float, float]:
