@@ -1,22 +1,18 @@
-"""What the console tells of the computer: network, health, versions, and the drive log in words."""
+"""What the console tells of the computer: network, health, versions."""
 
 from __future__ import annotations
 
 import array
 import contextlib
 import fcntl
-import json
 import os
 import socket
 import struct
-import time
 from pathlib import Path
 from typing import Any
 
-from vehicle.drive_log import DriveLogContents, Record, scan
 from vehicle.health import read_health
 
-TAIL_BYTES = 512 * 1024  # of the drive log: some minutes of driving
 _SIOCGIWESSID = 0x8B1B
 _MAX_ESSID = 32
 SYSFS_NET = Path("/sys/class/net")
@@ -108,44 +104,3 @@ def checks(state: dict[str, Any]) -> list[dict[str, str]]:
 
 def _running(value: object) -> str:
     return "running" if value else "not running"
-
-
-def log_lines(path: Path, wanted: int) -> list[str]:
-    """The last lines of a drive log in words, the newest last; ages are of now."""
-    contents = DriveLogContents()
-    with contextlib.suppress(OSError), open(path, "rb") as file:
-        file.seek(0, os.SEEK_END)
-        file.seek(max(0, file.tell() - TAIL_BYTES))
-        scan(file.read(TAIL_BYTES), path.name, contents)
-    lines, told = [], ""
-    now_s = time.monotonic()
-    for record in contents.records:
-        words = _words(record)
-        if words and words != told:
-            told = words
-            age_s = now_s - record.t_s
-            when = f"{age_s:9.1f} s ago" if age_s >= 0.0 else "before the start"  # of the computer
-            lines.append(f"{when}  {words}")
-    return lines[-wanted:]
-
-
-def _words(record: Record) -> str:
-    fields = record.fields
-    if record.kind == "state":
-        blocked = ", ".join(one["reason"] for one in fields.get("blocked") or [] if isinstance(one, dict))
-        fault = fields.get("fault") or {}
-        return f"state    {fields.get('mode')}" + (f", fault {fault.get('name')}" if fault else "") + (
-            f" (blocked: {blocked})" if blocked else ""
-        )  # fmt: skip
-    if record.kind == "request":
-        asked = fields.get("request") or {}
-        if not isinstance(asked, dict) or (asked.get("op") in ("manual", "pulse") and fields.get("ok")):
-            return ""
-        rest = {key: value for key, value in asked.items() if key != "op"}
-        refused = "" if fields.get("ok") else f" refused: {fields.get('reason')}"
-        return f"request  {asked.get('op')} {json.dumps(rest) if rest else ''}".rstrip() + refused
-    if record.kind == "intent":
-        return f"intent   refused: {fields['fault']}" if fields.get("fault") else ""
-    if record.kind == "output":
-        return f"output   {fields.get('cause')}" + (f", error {fields['error']}" if fields.get("error") else "")
-    return ""

@@ -30,6 +30,7 @@ from vehicle.calibrate_save import CalibrationKeeper
 from vehicle.car_config import CarConfig
 from vehicle.car_file import CarFile
 from vehicle.console_camera import ConsoleCamera
+from vehicle.console_log import LogTail
 from vehicle.console_models import RELOAD_TIMEOUT_S, ConsoleModels
 from vehicle.console_saliency import ConsoleSaliency
 from vehicle.console_sockets import Asker, Listener, granted
@@ -66,6 +67,7 @@ class ConsoleLink:
         self._models = ConsoleModels(config, folder, self._is_armed, self._reload)
         self._saliency = ConsoleSaliency(self._listener.newest, self._bundle_that_drives)
         self._car_file = CarFile(car_toml, config, runtime, self.ask)
+        self._log = LogTail(config.state_path() / "logs" / "drive.log")
         self._figures: dict[str, Any] = {}
         self._figures_s: float | None = None
         self._measuring = threading.Lock()
@@ -170,7 +172,7 @@ class ConsoleLink:
 
     def logs(self, lines: int) -> list[str]:
         """See `CarLink`."""
-        return console_facts.log_lines(self._config.state_path() / "logs" / "drive.log", lines)
+        return self._log.lines(lines)
 
     def health(self) -> dict[str, Any]:
         """See `CarLink`."""

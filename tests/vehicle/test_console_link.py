@@ -25,7 +25,6 @@ from vehicle import console_facts
 from vehicle.car_config import CarConfig, load_car_config
 from vehicle.console_link import ConsoleLink
 from vehicle.console_sockets import as_picture
-from vehicle.drive_log import Record, encode_record
 
 pytestmark = pytest.mark.slow  # real processes in real time
 
@@ -205,20 +204,6 @@ def test_health_facts_and_logs(link: ConsoleLink, gate: GateProcess) -> None:
     assert until(lambda: any("state    stopped" in line for line in link.logs(50)))
     assert any("request  stop" in line for line in link.logs(50))
     assert len(link.logs(2)) == 2
-
-
-def test_a_damaged_or_missing_log_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
-    assert console_facts.log_lines(tmp_path / "none", 10) == []
-    now_s = time.monotonic()
-    good = encode_record(Record(now_s, "state", {"mode": "disarmed", "blocked": [{"reason": "disk"}], "fault": None}))
-    later = encode_record(Record(now_s + 1e6, "intent", {"fault": "nan"}))
-    silent = encode_record(Record(now_s, "request", {"request": {"op": "manual"}, "ok": True}))
-    (tmp_path / "log").write_bytes(good[5:] + good + silent + b"\xff" * 100 + later + good[:20])
-    lines = console_facts.log_lines(tmp_path / "log", 10)
-    assert len(lines) == 2
-    assert lines[0].endswith("s ago  state    disarmed (blocked: disk)")
-    assert lines[1].endswith("intent   refused: nan")
-    assert lines[1].startswith("before the start")
 
 
 def test_the_strength_of_the_wifi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
