@@ -43,4 +43,4 @@ def test_a_crowd_on_the_page_costs_the_car_nothing(trained: Path) -> None:
     assert console["streams_refused"] == 0 and set(console["statuses"]) == {"200"}, console
     assert console["pictures_per_s"]["min"] > 1.0 and console["events_per_s"]["min"] > 1.0, console
     # A share that a busy machine reaches as well; the figure itself is the benchmark's to tell.
-    assert console["answers_per_s"] > 0.1 * RATE_PER_S, console
+    assert console["answers_per_s"] > 0.5 * RATE_PER_S, console
