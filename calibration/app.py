@@ -67,7 +67,7 @@ def create_app(link: CarLink, settings: ConsoleSettings) -> Flask:
         SEND_FILE_MAX_AGE_DEFAULT=0,
     )
     shared = Console(link, settings)
-    driver = DeepRacerDriver(link, shared.leases)
+    driver = DeepRacerDriver(link, shared.leases, settings.clock)
     shared.session_ended.append(driver.forget)
     app.extensions[EXTENSION], app.extensions[DRIVER] = shared, driver
     app.extensions[CAMERA] = CameraSession()

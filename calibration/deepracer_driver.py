@@ -2,11 +2,13 @@
 
 The original drives on with the last command for ever. Here each command holds the controls for a quarter of a second,
 so a client that falls silent, or whose Wi-Fi is gone, has stopped its car. Its next command takes the controls again,
-but only where its own silence was what ended them: after a stop, a disarm or a fault it must start again.
+but only where its own silence was what ended them: after a stop, a disarm or a fault it must start again. So it must
+after ten seconds of silence in manual, that a command which Wi-Fi or a sleeping phone held up moves nothing.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -20,6 +22,7 @@ MANUAL, AUTONOMOUS, CALIBRATION = "manual", "autonomous", "calibration"
 THROTTLE_STEP_US = 24.0
 START_WAIT_S = 6.0  # the original answers within 10 s
 _AGAIN_S = 0.05
+RESUMED_WITHIN_S = 10.0  # of the last command or start, in manual; who calibrates looks at the wheels for longer
 # Reasons against arming that go by themselves: the ESC is shown neutral, the guard is started again after a calibration
 # was saved, the pilot's first intents come in.
 PASSING = frozenset(("esc_neutral", "gate_stalled", "guard"))
@@ -34,14 +37,21 @@ class _Driver:
     mode: str = MANUAL
     started: bool = False
     lease: str = ""
+    heard_s: float = -math.inf  # its last command that was taken, or its start
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 class DeepRacerDriver:
     """What each session has chosen and started. Methods raise CarRefused where the car says no."""
 
-    def __init__(self, link: CarLink, leases: Leases, sleep: Callable[[float], None] = time.sleep) -> None:
-        self._link, self._leases, self._sleep = link, leases, sleep
+    def __init__(
+        self,
+        link: CarLink,
+        leases: Leases,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._link, self._leases, self._clock, self._sleep = link, leases, clock, sleep
         self._drivers: dict[str, _Driver] = {}
         self._lock = threading.Lock()
 
@@ -128,6 +138,7 @@ class DeepRacerDriver:
                 )
             try:
                 self._link.ask({**request(), "lease": driver.lease})
+                driver.heard_s = self._clock()
                 return
             except CarRefused as refused:
                 if refused.reason == "not_in_control":
@@ -139,8 +150,18 @@ class DeepRacerDriver:
                 raise CarRefused(
                     "not_started", "the car was stopped, or somebody else took it", next_step="start it again"
                 )
+            silence_s = self._clock() - driver.heard_s
+            if mode == MANUAL and silence_s > RESUMED_WITHIN_S:
+                driver.started = False
+                raise CarRefused(
+                    "not_started",
+                    f"the car stopped {silence_s:.0f} s ago, when the commands ended",
+                    cause=f"a command goes on within {RESUMED_WITHIN_S:g} s; a later one may have been held up",
+                    next_step="start it again",
+                )
             self._take(key, driver, holder)
             self._link.ask({**request(), "lease": driver.lease})
+            driver.heard_s = self._clock()
 
     def _arm_autonomous(self) -> None:
         try:
@@ -161,6 +182,7 @@ class DeepRacerDriver:
             except CarRefused:
                 self._release(driver)
                 raise
+            driver.heard_s = self._clock()
 
         self._until_ready(attempt, PASSING)
 

@@ -33,6 +33,7 @@ function paint(settings) {
     ["Upside down", camera.rotate_180 ? "yes" : "no"],
     ["Field of view", `${number(camera.horizontal_fov_deg, 1)}°`],
     ["Looks down by", `${number(camera.pitch_down_deg, 1)}°`],
+    ["Leans to the right by", `${number(camera.roll_deg, 1)}°`],
     ["Above the ground", number(1000 * camera.height_m, 0, "mm")],
     ["Ahead of the car's middle", number(1000 * camera.forward_m, 0, "mm")],
   ]);

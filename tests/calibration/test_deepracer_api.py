@@ -137,6 +137,24 @@ def test_manual_driving_stops_when_the_client_falls_silent_and_goes_on_when_it_s
     assert car.mode == "disarmed"
 
 
+@pytest.mark.parametrize(("silence_s", "moves"), ((9.0, True), (11.0, False), (600.0, False)))
+def test_a_command_that_was_held_up_on_its_way_moves_nothing(
+    browser: Browser, car: FakeCar, silence_s: float, moves: bool
+) -> None:
+    command = {"angle": 0.0, "throttle": -0.9, "max_speed": 1.0}
+    ok(browser.put("/api/start_stop", {"start_stop": "start"}))
+    ok(browser.put("/api/manual_drive", command))
+    car.advance(0.5)
+    assert (car.mode, car.pulses[1]) == ("disarmed", NEUTRAL_US)
+    car.rig.now_s += silence_s - 0.5
+    car.advance(0.1)
+    for _ in range(3):
+        answer = browser.put("/api/manual_drive", command)
+        (ok if moves else failed)(answer)
+        car.advance(0.1)
+        assert (car.mode == "manual", car.pulses[1] != NEUTRAL_US) == (moves, moves)
+
+
 @pytest.mark.parametrize("op", ("disarm", "stop"))
 @pytest.mark.parametrize("silent_s", (0.0, 0.5))
 def test_whoever_was_stopped_by_somebody_else_does_not_start_again_by_a_command(
