@@ -33,6 +33,7 @@ from vehicle.options import (
     flash_options,
     json_option,
     models_options,
+    place,
     stop_options,
 )
 
@@ -185,11 +186,14 @@ def _train_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--network", metavar="NAME", help="the policy network, by name")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out from its last checkpoint")
+    parser.add_argument(
+        "--store", metavar="URL", help="publish it there too: s3://bucket/run or a folder; --resume can fetch it"
+    )
     json_option(parser)
 
 
 def _evaluate_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="bundle.tar.gz of a run")
+    parser.add_argument("bundle", type=place, metavar="BUNDLE", help="bundle.tar.gz, a run, or s3://bucket/run")
     parser.add_argument("--track", action="append", required=True, metavar="T", help="shipped name or .npy file")
     parser.add_argument("--trials", type=COUNT, default=20, metavar="N", help="on each track (default %(default)s)")
     parser.add_argument("--seed", type=WHOLE, default=0, metavar="S", help="(default %(default)s)")
@@ -206,7 +210,7 @@ def _evaluate_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _export_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", type=Path, metavar="RUN", help="the run folder; its best checkpoint is exported")
+    parser.add_argument("run", type=place, metavar="RUN", help="the run, or s3://bucket/run; its best is exported")
     parser.add_argument("--out", type=Path, metavar="FILE", help="(default RUN/bundle.tar.gz)")
     parser.add_argument("--sim-log", type=Path, metavar="FILE", help="its steps as DeepRacer's log instead")
     json_option(parser)
@@ -238,7 +242,7 @@ def _bench_options(parser: argparse.ArgumentParser) -> None:
 
 def _drive_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, metavar="car.toml", help="the car (default: the simulated one)")
-    parser.add_argument("--model", type=Path, metavar="BUNDLE", help="install and activate this bundle first")
+    parser.add_argument("--model", type=place, metavar="BUNDLE", help="install and activate this bundle first")
     parser.add_argument("--arm", action="store_true", help="arm and drive without a console")
     parser.add_argument("--console", action="store_true", help="with the car's web page")
     parser.add_argument("--laps", type=COUNT, metavar="N", help="stop after N laps; 1 as status if they do not come")
@@ -287,8 +291,10 @@ def _train(args: argparse.Namespace) -> int:
 
 def _evaluate(args: argparse.Namespace) -> int:
     from trainer.commands import evaluate
+    from vehicle.store import local_bundle
 
-    return evaluate(args)
+    with local_bundle(args.bundle) as args.bundle:
+        return evaluate(args)
 
 
 def _export(args: argparse.Namespace) -> int:
@@ -319,14 +325,18 @@ def _bench(args: argparse.Namespace) -> int:
 
 def _drive(args: argparse.Namespace) -> int:
     from vehicle.drive import drive
+    from vehicle.store import local_bundle
 
-    return drive(args)
+    with local_bundle(args.model) as args.model:
+        return drive(args)
 
 
 def _models(args: argparse.Namespace) -> int:
     from vehicle.models_command import models
+    from vehicle.store import local_bundle
 
-    return models(args)
+    with local_bundle(getattr(args, "bundle", None)) as args.bundle:
+        return models(args)
 
 
 def _client(name: str) -> Callable[[argparse.Namespace], int]:
@@ -353,8 +363,10 @@ def _console(args: argparse.Namespace) -> int:
 
 def _flash(args: argparse.Namespace) -> int:
     from vehicle.flash import flash
+    from vehicle.store import local_bundle
 
-    return flash(args)
+    with local_bundle(args.bundle) as args.bundle:
+        return flash(args)
 
 
 def _bridge(args: argparse.Namespace) -> int:

@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import json
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,8 +27,10 @@ from trainer.export import export_bundle
 from trainer.networks import DEFAULT_NETWORK
 from trainer.plots import plot_lines, plot_training
 from trainer.progress import ProgressLine
+from trainer.publisher import published
 from trainer.run_folder import RunFolder, versions
 from trainer.sim_log import write_sim_log
+from trainer.store import ask_first, check_free, fetch_run, open_run, store_of
 from trainer.table import lap_table
 from trainer.time_trials import Conditions, TimeTrials, summary
 from trainer.training import NO_TIME_LIMIT_S, Training, load_best
@@ -36,14 +39,16 @@ from vehicle.action_space import ActionSpace, default_action_space, load_action_
 from vehicle.bundle import Bundle, check_bundle
 from vehicle.config import load_toml
 from vehicle.policy import OnnxPolicy
+from vehicle.store import is_url, open_store
 
 _EXPORT_FRAMES = 128
 
 
 def train(args: argparse.Namespace) -> int:
     """``hotlap train``: a new run, or ``--resume``."""
+    store = store_of(args.store, args.out) if args.store else None
     if args.resume:
-        folder = RunFolder.open(args.out)
+        folder = RunFolder.open(args.out) if store is None else open_run(args.out, store)
         config = _with_options(folder.config(), args, resume=True)
     else:
         own = load_toml(args.config, RunConfig) if args.config is not None else None
@@ -64,15 +69,22 @@ def train(args: argparse.Namespace) -> int:
         check_for_empty_road(reward)
         car = load_car(args.car)
         originals = imported.verbatim() if imported is not None else {}
+        if store is not None:
+            ask_first(store, check_free)
         folder = RunFolder.create(args.out, config, tracks, reward, space, car, originals)
         if imported is not None:
             print(notes(imported.findings), file=sys.stderr)
     with ProgressLine() as line:
         training = Training(folder, config)
         training.report = lambda row, progress: line.show(row, training.share(), progress.first_lap_s)
-        result = training.run(resume=args.resume)
-    if folder.rows():
-        plot_training(folder.rows(), folder.path / "training.png")
+        with published(folder.path, store) as publisher:
+            if publisher is not None:
+                training.saved = publisher.saved
+            result = training.run(resume=args.resume)
+            if folder.rows():
+                plot_training(folder.rows(), folder.path / "training.png")
+    if publisher is not None:
+        result["store"] = publisher.result
     lap = "no lap yet" if result["first_lap_s"] is None else f"first lap after {result['first_lap_s']} s"
     text = (
         f"{result['steps']} steps in {result['wall_s']} s, {lap}, "
@@ -250,6 +262,8 @@ class _Recorder:
 
 def export(args: argparse.Namespace) -> int:
     """``hotlap export``: the best checkpoint of a run as a bundle, or its steps as DeepRacer's log."""
+    if is_url(args.run):
+        return _export_published(args)
     folder = RunFolder.open(args.run)
     if args.sim_log is not None:
         lines = write_sim_log(folder.path, args.sim_log)
@@ -283,6 +297,18 @@ def export(args: argparse.Namespace) -> int:
     }  # fmt: skip
     emit(args.json, result, f"bundle: {target} (from step {steps})")
     return 0
+
+
+def _export_published(args: argparse.Namespace) -> int:
+    """Export a run of a store; its step logs are not there."""
+    if args.out is None or args.sim_log is not None:
+        raise RunError(
+            f"{args.run} is a published run: it needs --out, and has no step logs",
+            next_step=f"hotlap export {args.run} --out bundle.tar.gz",
+        )
+    with tempfile.TemporaryDirectory(prefix="hotlap-run-") as folder:
+        fetched = fetch_run(open_store(args.run), Path(folder)).path
+        return export(argparse.Namespace(**vars(args) | {"run": fetched}))
 
 
 __all__ = ["DEFAULT_NETWORK", "evaluate", "export", "train"]

@@ -93,6 +93,7 @@ class Training:
         self.rows: list[dict[str, float]] = []
         self._begun = time.perf_counter()
         self.extra: dict[str, Any] = {}  # what a method keeps in checkpoints beside the learner
+        self.saved: Callable[[], None] = lambda: None  # called when the run folder holds something new
         torch.set_num_threads(self.threads)
         scored = Conditions(look="random" if config.preset(len(self.tracks)) == "full" else "nominal", looks=4)
         each = max(1, -(-config.evaluate_trials // len(self.tracks)))
@@ -264,6 +265,7 @@ class Training:
             state = {"policy": self.learner.policy.state_dict(), "steps": self.learner.steps}
             self.folder.save_checkpoint(state, "best")
             self._export()
+            self.saved()
         return {"eval_completion": rate, "eval_lap_s": float(lap) if lap is not None else float("nan")}  # type: ignore[arg-type]
 
     def _is_better(self, score: tuple[float, float], one_trial: float) -> bool:
@@ -314,6 +316,7 @@ class Training:
         self.folder.save_checkpoint(state)
         self.folder.write_metrics(self.rows, COLUMNS)
         self._last_checkpoint = self.elapsed_s()
+        self.saved()
 
     def _restore(self, state: dict[str, Any]) -> None:
         saved = state["progress"]

@@ -6,7 +6,7 @@ from calibration.errors import HotlapError
 
 __all__ = [
     "ActionSpaceError", "ActuatorError", "BundleError", "CameraError", "ConfigError", "GateError", "HotlapError",
-    "SlotError", "StaleFrame", "VehicleError",
+    "SlotError", "StaleFrame", "StoreError", "VehicleError",
 ]  # fmt: skip
 
 
@@ -68,3 +68,16 @@ class SlotError(VehicleError, ValueError):
     def __init__(self, fault: str, what: str, *, cause: str = "", next_step: str = "") -> None:
         self.fault = fault
         super().__init__(f"{fault}: {what}", cause=cause, next_step=next_step)
+
+
+class StoreError(VehicleError, OSError):
+    """A model store cannot be reached or used, or what it holds is damaged or another's.
+
+    Args:
+        fault: the short name of the fault, stable for programs: ``bad_address``, ``not_installed``, ``unreachable``,
+            ``denied``, ``no_bucket``, ``refused``, ``missing``, ``damaged``, ``occupied`` or ``abandoned``.
+    """
+
+    def __init__(self, fault: str, what: str, *, cause: str = "", next_step: str = "") -> None:
+        self.fault = fault
+        super().__init__(what, cause=cause, next_step=next_step)

@@ -16,6 +16,11 @@ def json_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def place(text: str) -> Path | str:
+    """A path, or an address such as ``s3://bucket/run``, whose two slashes a Path would not keep."""
+    return text if "://" in text else Path(text)
+
+
 def client_options(parser: argparse.ArgumentParser) -> None:
     """The options of arm, disarm and status."""
     parser.add_argument("--runtime", type=Path, metavar="DIR", help="folder of the gate's sockets (default: found)")
@@ -31,7 +36,7 @@ def models_options(parser: argparse.ArgumentParser) -> None:
     """The options of ``hotlap models``."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", title="actions (without one: list)")
     install = actions.add_parser("install", help="check a bundle on this processor and take it in")
-    install.add_argument("bundle", type=Path, metavar="BUNDLE", help="bundle.tar.gz of a run")
+    install.add_argument("bundle", type=place, metavar="BUNDLE", help="bundle.tar.gz, or s3://bucket/run")
     install.add_argument("--activate", action="store_true", help="and choose it for the next drive")
     rows = [install, actions.add_parser("list", help="the models, the last one installed first")]
     for name, text in (
@@ -91,7 +96,7 @@ def console_options(parser: argparse.ArgumentParser) -> None:
 
 def flash_options(parser: argparse.ArgumentParser) -> None:
     """The options of ``hotlap flash``, but for --json."""
-    parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="bundle.tar.gz of a run")
+    parser.add_argument("bundle", type=place, metavar="BUNDLE", help="bundle.tar.gz, or s3://bucket/run")
     parser.add_argument("--car", required=True, metavar="URL", help="hotlap.local, 192.168.1.7:8443, https://...")
     parser.add_argument("--activate", action="store_true", help="and have the car drive with it from now on")
     parser.add_argument("--name", default="", metavar="TEXT", help="what the car shall call it (default: the file's)")
