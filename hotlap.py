@@ -185,11 +185,19 @@ def _train_options(parser: argparse.ArgumentParser) -> None:
         help="look and world (default %(default)s)",
     )
     parser.add_argument("--network", metavar="NAME", help="the policy network, by name")
+    _race_options(parser)
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out from its last checkpoint")
     parser.add_argument(
         "--store", metavar="URL", help="publish it there too: s3://bucket/run or a folder; --resume can fetch it"
     )
     json_option(parser)
+
+
+def _race_options(parser: argparse.ArgumentParser, default: str = "time_trial") -> None:
+    parser.add_argument(
+        "--race", choices=("time_trial", "object_avoidance", "head_to_bot"), help=f"what is on the road ({default})"
+    )
+    parser.add_argument("--objects", type=COUNT, metavar="N", help="how many boxes or bot cars (default 4, 3)")
 
 
 def _evaluate_options(parser: argparse.ArgumentParser) -> None:
@@ -205,6 +213,7 @@ def _evaluate_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--penalties", action="store_true", help="DeepRacer's rules: off track costs time")
     parser.add_argument("--car", type=Path, metavar="FILE", help="the car's TOML")
     parser.add_argument("--logs", type=Path, metavar="RUN", help="write DeepRacer's logs of the trials there")
+    _race_options(parser, "as trained")
     parser.add_argument("--require-lap", action="store_true", help="exit status 1 if no trial completes")
     json_option(parser)
 

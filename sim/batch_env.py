@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,10 +13,12 @@ from sim.camera import Atlas, RoadCamera
 from sim.car_spec import CarSpec
 from sim.errors import SimError
 from sim.look import HELD_OUT, draw_surface, nominal_appearance, random_appearance
+from sim.objects import MIRROR_STATE, STATE_COLUMNS, Objects
 from sim.physics import CarPhysics
+from sim.race import RaceSpec
 from sim.reward import RewardFunction, call_all, check_for_empty_road, load_reward
 from sim.reward_params import build_params
-from sim.starts import Starts
+from sim.starts import Start, Starts
 from sim.threads import Workers
 from sim.track import Track
 from sim.track_set import Projection, TrackSet
@@ -34,8 +36,9 @@ Frames = NDArray[np.uint8]
 Columns = dict[str, NDArray[Any]]
 
 # How an episode stands or ended; DeepRacer's words.
-IN_PROGRESS, LAP_COMPLETE, OFF_TRACK, IMMOBILIZED, REVERSED, TIME_UP = range(6)
-STATUS_NAMES = ("in_progress", "lap_complete", "off_track", "immobilized", "reversed", "time_up")
+IN_PROGRESS, LAP_COMPLETE, OFF_TRACK, IMMOBILIZED, REVERSED, TIME_UP, CRASHED = range(7)
+STATUS_NAMES = ("in_progress", "lap_complete", "off_track", "immobilized", "reversed", "time_up", "crashed")
+CRASH_BACK_M = 1.0  # DeepRacer: a car that is put back after a crash begins so far behind it
 _STILL_M = 0.0003  # DeepRacer: moved no further than this ...
 _PATIENCE = 15  # ... for so many steps in a row; also of falling progress
 _LOOKAHEAD_M = np.array([0.15, 0.3, 0.5, 0.75, 1.0, 1.4, 1.8, 2.4])
@@ -52,6 +55,7 @@ class EnvSpec:
     both_directions: bool = True
     held_out: bool = False  # looks that are never trained on
     renderer: str = "fast"  # or "mujoco"
+    race: RaceSpec = field(default_factory=RaceSpec)
 
 
 @dataclass
@@ -60,7 +64,7 @@ class Step:
 
     frames: Frames  # (n, 120, 160, 1); of the new episode where one ended and cars reset themselves
     reward: Floats
-    terminated: Bools  # lap complete, off track, immobilised, reversed
+    terminated: Bools  # lap complete, off track, immobilised, reversed, crashed
     truncated: Bools  # step limit
     status: Ints
     progress: Floats  # percent, of the episode that the step belongs to
@@ -73,7 +77,7 @@ class Step:
 
 
 class BatchEnv:
-    """N cars that drive at once and do not meet.
+    """N cars that drive at once and do not meet; in a race with objects each has its own around it.
 
     Args:
         tracks: one or more; car i starts on track i modulo their number, and changes tracks from episode to episode.
@@ -108,7 +112,9 @@ class BatchEnv:
         self.spec = spec or EnvSpec()
         self.action_space = action_space or default_action_space()
         self.reward = reward or load_reward(None)
-        check_for_empty_road(self.reward)
+        race = self.spec.race
+        if not race.count:
+            check_for_empty_road(self.reward)
         self.randomise = randomise or nominal()
         self.control_period_s = 1.0 / self.spec.control_hz
         # Each track twice: as given, and driven the other way round.
@@ -125,10 +131,16 @@ class BatchEnv:
         longest = float(self._lengths.max())
         self.max_steps = self.spec.max_steps or int(np.ceil(longest / 0.25 * self.spec.control_hz))
         self._workers = Workers(threads)
-        self.physics = CarPhysics(self.car, n, self.control_period_s, threads)
+        self.objects: Objects | None = None
+        if race.count:
+            self.objects = Objects(race, self._set, self._is_reversed, n, self.car)
+            self.STATE_SIZE = BatchEnv.STATE_SIZE + STATE_COLUMNS
+            self.MIRROR_STATE = np.concatenate([BatchEnv.MIRROR_STATE, MIRROR_STATE])
+        sizes = [self.objects.size] * race.count if self.objects is not None else []
+        self.physics = CarPhysics(self.car, n, self.control_period_s, threads, sizes)
         self._starts = Starts(self.spec.start, self._set, self._lengths, self._widths, n, self.randomise)
         self.camera = self._make_camera() if draw else None
-        self._rngs = [np.random.default_rng([seed, i]) for i in range(n)]
+        self._seed_streams()
         self._everyone = np.arange(n)
         self._refreshed = 0
         self._frames = np.zeros((n, HEIGHT, WIDTH), np.uint8)
@@ -157,12 +169,15 @@ class BatchEnv:
         looks = self.randomise.looks
         first = HELD_OUT if self.spec.held_out else 0
         surfaces = []
+        self._road_grays: list[float] = []  # of each surface; NaN where it is the plain one
         for track in self._base_tracks:
             for index in range(looks):
                 plain = index == 0 and not self.spec.held_out
                 look = nominal_appearance() if plain else random_appearance(track.name, first + index, self.seed)
                 surfaces.append(draw_surface(track, look))
-        camera = RoadCamera(Atlas(surfaces), self.n, self.car.camera, self._workers)
+                self._road_grays.append(float("nan") if plain else look.road)
+        camera = RoadCamera(Atlas(surfaces), self.n, self.car.camera, self._workers, boxes=self.spec.race.count)
+        camera.box_counts[:] = self.spec.race.count
         if self.spec.renderer == "mujoco":
             from sim.mujoco_view import MujocoCamera  # OpenGL is loaded only by those who ask for it
 
@@ -182,8 +197,9 @@ class BatchEnv:
         which, slot = turn % len(self._base_tracks), 1 + turn // len(self._base_tracks) % per_track
         index = looks + turn // len(self._base_tracks) % (HELD_OUT - looks)
         track = self._base_tracks[which]
-        surface = draw_surface(track, random_appearance(track.name, index, self.seed))
-        self.camera.atlas.replace(which * looks + slot, surface)
+        look = random_appearance(track.name, index, self.seed)
+        self.camera.atlas.replace(which * looks + slot, draw_surface(track, look))
+        self._road_grays[which * looks + slot] = look.road
 
     # -- episodes ---------------------------------------------------------------------------------------------------
 
@@ -195,7 +211,7 @@ class BatchEnv:
         """
         if seed is not None:
             self.seed = seed
-            self._rngs = [np.random.default_rng([seed, i]) for i in range(self.n)]
+            self._seed_streams()
             self.episode[:] = 0
         self._begin(self._everyone)
         self.projection = self._project()
@@ -208,10 +224,17 @@ class BatchEnv:
         """(n, 120, 160, 1) the newest picture of each car. A live view."""
         return self._frames[..., None]
 
+    def _seed_streams(self) -> None:
+        self._rngs = [np.random.default_rng([self.seed, i]) for i in range(self.n)]
+        if self.objects is not None:
+            self.objects.seed(self.seed)
+
     def _begin(self, ids: Ints) -> None:
         """Start the next episode of the cars ``ids``: world, place, counters."""
         uniform = np.stack([self._rngs[i].random(DRAWS + 4) for i in ids])
         start = self._starts.draw(ids, self.episode[ids], uniform[:, DRAWS:])
+        if self.objects is not None:
+            start = self._among_objects(ids, start)
         self.track[ids] = start.track
         world = draw_world(self.randomise, self.car, uniform[:, :DRAWS], start.xy_m)
         self.physics.set_dynamics(ids, world.dynamics)
@@ -237,14 +260,39 @@ class BatchEnv:
             look = np.floor(uniform[:, DRAWS + 3] * self.randomise.looks).astype(np.int64)
             self.camera.surface[ids] = (start.track % base) * self.randomise.looks + look
             self.camera.set_optics(ids, world.optics)
+            if self.objects is not None:
+                self.objects.paint(ids, [self._road_grays[k] for k in self.camera.surface[ids].tolist()])
         self.episode[ids] += 1
 
+    def _among_objects(self, ids: Ints, start: Start) -> Start:
+        """Put objects around the starts of the cars ``ids``; starts that fixed places are in the way of move back."""
+        assert self.objects is not None
+        p = self._set.project(start.track, start.xy_m)
+        self.objects.place(ids, start.track, p.s_m)
+        free_s = self.objects.free_start(ids, start.track, p.s_m)
+        _, here = self._set.pose_at(start.track, p.s_m)
+        xy, there = self._set.pose_at(start.track, free_s, p.lateral_m)
+        moved = free_s != p.s_m
+        self.physics.set_objects(self.objects.xy_m, self.objects.yaw_rad)
+        return Start(
+            start.track,
+            np.where(moved[:, None], xy, start.xy_m),
+            np.where(moved, start.heading_rad - here + there, start.heading_rad),
+        )
+
     def put_back(self, ids: Ints) -> None:
-        """Put cars that left the road back on its middle, at rest, where they left it; the episode goes on."""
+        """Put cars that left the road back on its middle, at rest, where they left it; the episode goes on.
+
+        In a race with objects: on the nearer lane where none is in the way, and after a crash a metre further back.
+        """
         track = self.track[ids]
         # Where progress stopped, which is the front point's; the car's middle goes that much further back.
         s = self.start_s[ids] + self.progress[ids] / 100.0 * self._lengths[track]
-        xy, heading = self._set.pose_at(track, s - self.car.body.front_point_m, np.zeros(len(ids)))
+        s, lateral = s - self.car.body.front_point_m, np.zeros(len(ids))
+        if self.objects is not None:
+            s = s - np.where(self.status[ids] == CRASHED, CRASH_BACK_M, 0.0)
+            s, lateral = self.objects.free_lane(ids, track, s, self.projection.lateral_m[ids])
+        xy, heading = self._set.pose_at(track, s, lateral)
         self.physics.place(ids, xy, heading)
         self._poses[:, ids, :] = self._pose()[ids]
         self._queue[:, ids] = 0.0
@@ -287,6 +335,9 @@ class BatchEnv:
         self._queue[0] = command
         applied = self._queue[self._delay, self._everyone]
         before = self.physics.position[:, :2].copy()
+        if self.objects is not None:
+            self.objects.step(self.track, self.steps + 1, self.control_period_s)
+            self.physics.set_objects(self.objects.xy_m, self.objects.yaw_rad)
         self.physics.step(applied[:, 0], applied[:, 1])
         self._poses[1:] = self._poses[:-1]
         self._poses[0] = self._pose()
@@ -308,10 +359,12 @@ class BatchEnv:
         status[self._falling >= _PATIENCE] = REVERSED
         status[self._still >= _PATIENCE] = IMMOBILIZED
         status[off] = OFF_TRACK
+        columns = self.columns(command)
+        if self.objects is not None:
+            status[columns["is_crashed"]] = CRASHED
         status[progress >= 100.0] = LAP_COMPLETE
         self.status = status.copy()
 
-        columns = self.columns(command)
         params = self._params(columns)
         reward = call_all(self.reward, params)
         truncated = status == TIME_UP
@@ -344,11 +397,17 @@ class BatchEnv:
         return build_params(**columns, waypoints=[self._waypoints[k] for k in self.track.tolist()])
 
     def columns(self, command: Floats) -> Columns:
-        """What the reward parameters are made of, by ``build_params``'s names, copies of (n,) each."""
+        """What the reward parameters are made of, by ``build_params``'s names, copies of (n,) each.
+
+        In a race with k objects also those about objects, (n, k) or more.
+        """
         front, heading = self._front()
         p = self.projection
         before = self._numbers[self.track, p.prev_waypoint]
         wheels_on: NDArray[np.int64] = np.count_nonzero(self._wheels_on, axis=1)
+        about_objects: Columns = {}
+        if self.objects is not None:
+            about_objects = self.objects.columns(self.physics.position[:, :2], heading, p.s_m, self.track)
         return {
             "x": front[:, 0], "y": front[:, 1], "heading_deg": np.degrees(heading), "speed_mps": command[:, 1],
             "steering_deg": command[:, 0], "steps": self.steps.copy(), "progress": self.progress.copy(),
@@ -357,12 +416,13 @@ class BatchEnv:
             "is_left_of_center": p.is_left_of_center, "prev_waypoint": before, "next_waypoint": before + 1,
             "all_wheels_on_track": wheels_on == 4, "is_offtrack": wheels_on == 0,
             "is_reversed": self._is_reversed[self.track], "sim_time": self.steps * self.control_period_s,
+            **about_objects,
         }  # fmt: skip
 
     # -- what cars see and what only the simulator knows ---------------------------------------------------------------
 
-    def _camera_poses(self) -> Floats:
-        """Where each camera was when it took the newest frame that has arrived by now, (n, 7).
+    def _frame_age_steps(self) -> Floats:
+        """How long ago, in control periods, each camera took the newest frame that has arrived by now, (n,).
 
         The camera runs freely at its own rate: frames are taken at phase + k / rate and arrive a latency later. Between
         the poses that physics left at the ends of control periods, positions are interpolated.
@@ -370,7 +430,10 @@ class BatchEnv:
         period = 1.0 / self.car.camera.frame_rate_hz
         now = self.steps * self.control_period_s
         newest = np.floor((now - self._latency - self._phase) / period + 1e-9) * period + self._phase
-        back = np.clip((now - newest) / self.control_period_s, 0.0, len(self._poses) - 1 - 1e-9)
+        return np.clip((now - newest) / self.control_period_s, 0.0, len(self._poses) - 1 - 1e-9)
+
+    def _camera_poses(self, back: Floats) -> Floats:
+        """Where each camera was ``back`` (n,) control periods ago, (n, 7)."""
         index = back.astype(np.int64)
         share = (back - index)[:, None]
         newer, older = self._poses[index, self._everyone], self._poses[index + 1, self._everyone]
@@ -390,14 +453,17 @@ class BatchEnv:
             + self.episode.astype(np.uint64) * np.uint64(0x165667B19E3779F9)
             + self.steps.astype(np.uint64)
         )
-        self.camera.render(self._camera_poses(), seeds, self._frames, ids)
+        back = self._frame_age_steps()
+        if self.objects is not None:
+            self.camera.boxes[:] = self.objects.boxes(back * self.control_period_s)
+        self.camera.render(self._camera_poses(back), seeds, self._frames, ids)
 
     def state(self) -> Floats:
         """(n, STATE_SIZE) what only a simulator knows, scaled to about one, for a value network or a teacher.
 
         Lateral position (of the half width), heading error, speed, yaw rate, steering, the last two commands, track
         width; heading change of the road at eight distances ahead; delay and the drawn gains. Mirrored driving gives
-        the mirrored state: ``MIRROR_STATE`` holds the signs.
+        the mirrored state: ``MIRROR_STATE`` holds the signs. In a race with objects: also the two that come next.
         """
         p, physics = self.projection, self.physics
         error = physics.heading() - p.heading_rad
@@ -412,7 +478,10 @@ class BatchEnv:
             half * 2, self._delay / 2, d.steering_gain * 5 - 5, d.motor_gain * 5 - 5, d.steering_lag_s * 10,
             d.motor_lag_s * 5,
         ]  # fmt: skip
-        return np.concatenate([ahead, np.stack(columns, axis=1)], axis=1)
+        parts = [ahead, np.stack(columns, axis=1)]
+        if self.objects is not None:
+            parts.append(self.objects.state(p.s_m, half, self.track))
+        return np.concatenate(parts, axis=1)
 
     # The first columns (road ahead, lateral, heading error, yaw rate, steering, commands, offset) change sign.
     MIRROR_STATE = np.concatenate([-np.ones(len(_LOOKAHEAD_M) + 7), np.ones(9)])

@@ -3,8 +3,8 @@
 The road is flat, so a picture of it is a projective map of a texture: the ray through pixel (u, v) is linear in u and
 v, it meets the ground at ``C - C_z * ray / ray_z``, and that point picks a texel. The texel comes from the pyramid
 level whose texels are as large as the pixel's footprint on the ground (geometric mean of its two sides), interpolated
-bilinearly. Barriers and boxes are polygons, projected corner by corner and filled column by column with partly covered
-end pixels blended.
+bilinearly. Barriers are polygons, projected corner by corner and filled column by column with partly covered end pixels
+blended; boxes are the outlines of their projected corners, blended on all sides.
 """
 
 from __future__ import annotations
@@ -212,7 +212,9 @@ def _polygon(frame, axes, focal, corners, count, gray, scratch, low, high):
 
 
 @njit(**_JIT)
-def _standing(frame, axes, focal, barrier, barrier_height, barrier_gray, boxes, corners, scratch, low, high, order):
+def _standing(
+    frame, axes, focal, barrier, barrier_height, barrier_gray, boxes, corners, scratch, low, high, order, hull
+):  # fmt: skip
     """The barrier's inner sides, then boxes from far to near (boxes stand inside the barrier)."""
     count = len(barrier)
     for i in range(count):
@@ -226,16 +228,33 @@ def _standing(frame, axes, focal, barrier, barrier_height, barrier_gray, boxes, 
         corners[2, 0], corners[2, 1], corners[2, 2] = bx, by, barrier_height
         corners[3, 0], corners[3, 1], corners[3, 2] = ax, ay, barrier_height
         _polygon(frame, axes, focal, corners, 4, barrier_gray[i], scratch, low, high)
-    n = len(boxes)
-    for i in range(n):
-        order[i] = i
-    for i in range(1, n):  # insertion sort by distance, farthest first: a handful of boxes
-        j = i
+    n = 0
+    for i in range(len(boxes)):  # farthest first, as far as that is enough; behind the camera there is nothing to see
+        ahead = axes[1, 0] * (boxes[i, BOX_X] - axes[0, 0]) + axes[1, 1] * (boxes[i, BOX_Y] - axes[0, 1])
+        if ahead < -boxes[i, BOX_HALF_LENGTH] - boxes[i, BOX_HALF_WIDTH] - boxes[i, BOX_HEIGHT]:
+            continue
+        order[n] = i
+        j = n
+        n += 1
         while j > 0 and _far(boxes, order[j], axes) > _far(boxes, order[j - 1], axes):
             order[j], order[j - 1] = order[j - 1], order[j]
             j -= 1
     for i in range(n):
-        _box(frame, axes, focal, boxes[order[i]], corners, scratch, low, high)
+        pick = i
+        for j in range(i, n):  # the first that hides none of the others that are left
+            free = True
+            for other in range(i, n):
+                if other != j and _hides(boxes[order[j]], boxes[order[other]], axes):
+                    free = False
+                    break
+            if free:
+                pick = j
+                break
+        chosen = order[pick]
+        for j in range(pick, i, -1):
+            order[j] = order[j - 1]
+        order[i] = chosen
+        _box(frame, axes, focal, boxes[chosen], hull)
 
 
 @njit(inline="always", **_JIT)
@@ -244,29 +263,137 @@ def _far(boxes, i, axes):
 
 
 @njit(**_JIT)
-def _box(frame, axes, focal, box, corners, scratch, low, high):
+def _side(box, side, x, y):
+    """How far a point is out of a box's side (0 ahead, 1 left, 2 back, 3 right), metres."""
     cos, sin = np.cos(box[BOX_YAW]), np.sin(box[BOX_YAW])
+    dx, dy = x - box[BOX_X], y - box[BOX_Y]
+    along, across = cos * dx + sin * dy, cos * dy - sin * dx
+    if side % 2 == 0:
+        return (along if side == 0 else -along) - box[BOX_HALF_LENGTH]
+    return (across if side == 1 else -across) - box[BOX_HALF_WIDTH]
+
+
+@njit(**_JIT)
+def _beyond(box, side, other):
+    """Whether all of ``other`` is out of that side of ``box``."""
+    cos, sin = np.cos(other[BOX_YAW]), np.sin(other[BOX_YAW])
+    for corner in range(4):
+        along = other[BOX_HALF_LENGTH] if corner < 2 else -other[BOX_HALF_LENGTH]
+        across = other[BOX_HALF_WIDTH] if corner % 2 == 0 else -other[BOX_HALF_WIDTH]
+        x, y = other[BOX_X] + cos * along - sin * across, other[BOX_Y] + sin * along + cos * across
+        if _side(box, side, x, y) < 0:
+            return False
+    return True
+
+
+@njit(**_JIT)
+def _hides(front, back, axes):
+    """Whether ``front`` may hide a part of ``back``: a side of either parts them, and the camera is with ``front``."""
     for side in range(4):
-        # Outward normal of each side in turn: ahead, left, back, right.
-        nx, ny = (cos, -sin, -cos, sin)[side], (sin, cos, -sin, -cos)[side]
-        out = box[BOX_HALF_LENGTH] if side % 2 == 0 else box[BOX_HALF_WIDTH]
-        along = box[BOX_HALF_WIDTH] if side % 2 == 0 else box[BOX_HALF_LENGTH]
-        mx, my = box[BOX_X] + nx * out, box[BOX_Y] + ny * out
-        if nx * (axes[0, 0] - mx) + ny * (axes[0, 1] - my) <= 0:
+        if _beyond(front, side, back):
+            return _side(front, side, axes[0, 0], axes[0, 1]) < 0
+    for side in range(4):
+        if _beyond(back, side, front):
+            return _side(back, side, axes[0, 0], axes[0, 1]) >= 0
+    return False
+
+
+@njit(**_JIT)
+def _box(frame, axes, focal, box, hull):
+    """Fill a box's outline: it is of one gray, so its outline is all there is to see. ``hull``: (4, 24, 3)."""
+    cos, sin = np.cos(box[BOX_YAW]), np.sin(box[BOX_YAW])
+    corners, points, outline = hull[0], hull[1], hull[2]
+    for i in range(8):  # the three bits of i: back, right, top
+        along = -box[BOX_HALF_LENGTH] if i & 1 else box[BOX_HALF_LENGTH]
+        across = -box[BOX_HALF_WIDTH] if i & 2 else box[BOX_HALF_WIDTH]
+        dx = box[BOX_X] + cos * along - sin * across - axes[0, 0]
+        dy = box[BOX_Y] + sin * along + cos * across - axes[0, 1]
+        dz = (box[BOX_HEIGHT] if i & 4 else 0.0) - axes[0, 2]
+        for k in range(3):
+            corners[i, k] = dx * axes[1 + k, 0] + dy * axes[1 + k, 1] + dz * axes[1 + k, 2]
+    count = 0
+    for i in range(8):
+        if corners[i, 0] >= _NEAR_M:
+            count = _project(points, count, focal, corners[i, 0], corners[i, 1], corners[i, 2])
+        for bit in (1, 2, 4):  # edges that cross the near plane
+            j = i | bit
+            if j != i and (corners[i, 0] >= _NEAR_M) != (corners[j, 0] >= _NEAR_M):
+                t = (_NEAR_M - corners[i, 0]) / (corners[j, 0] - corners[i, 0])
+                left = corners[i, 1] + t * (corners[j, 1] - corners[i, 1])
+                up = corners[i, 2] + t * (corners[j, 2] - corners[i, 2])
+                count = _project(points, count, focal, _NEAR_M, left, up)
+    if count < 3:
+        return
+    for i in range(1, count):  # by column, then by row
+        j = i
+        while j > 0 and (points[j, 0], points[j, 1]) < (points[j - 1, 0], points[j - 1, 1]):
+            for k in range(2):
+                points[j, k], points[j - 1, k] = points[j - 1, k], points[j, k]
+            j -= 1
+    # Upper and lower chain of the convex hull (Andrew's monotone chain): the rows where each column begins and ends.
+    _fill(
+        frame,
+        outline,
+        _chain(points, count, outline, -1.0),
+        hull[3],
+        _chain(points, count, hull[3], 1.0),
+        box[BOX_GRAY],
+    )
+
+
+@njit(**_JIT)
+def _project(points, count, focal, depth, left, up):
+    points[count, 0] = WIDTH / 2 - focal * left / depth
+    points[count, 1] = HEIGHT / 2 - focal * up / depth
+    return count + 1
+
+
+@njit(**_JIT)
+def _chain(points, count, chain, sign):
+    """One side of the convex hull of sorted points, left to right; returns how many points it has."""
+    size = 0
+    for i in range(count):
+        x, y = points[i, 0], points[i, 1]
+        while size >= 2:
+            ax, ay, bx, by = chain[size - 2, 0], chain[size - 2, 1], chain[size - 1, 0], chain[size - 1, 1]
+            if sign * ((bx - ax) * (y - ay) - (by - ay) * (x - ax)) < 0:
+                break
+            size -= 1
+        chain[size, 0], chain[size, 1] = x, y
+        size += 1
+    return size
+
+
+@njit(**_JIT)
+def _fill(frame, upper, uppers, lower, lowers, gray):
+    """Fill between two chains of points; pixels that are partly covered, at any side, are blended."""
+    left, right = upper[0, 0], upper[uppers - 1, 0]
+    first, last = int(np.floor(min(max(left, 0.0), WIDTH))), int(np.ceil(max(min(right, float(WIDTH)), 0.0)))
+    i = j = 0
+    for u in range(first, last):
+        begin, end = max(left, float(u)), min(right, u + 1.0)
+        share = end - begin
+        if share <= 0:
             continue
-        for corner in range(4):
-            side_sign = -1.0 if corner == 0 or corner == 3 else 1.0
-            corners[corner, 0], corners[corner, 1] = mx - side_sign * ny * along, my + side_sign * nx * along
-            corners[corner, 2] = 0.0 if corner < 2 else box[BOX_HEIGHT]
-        _polygon(frame, axes, focal, corners, 4, box[BOX_GRAY], scratch, low, high)
-    if axes[0, 2] > box[BOX_HEIGHT]:
-        for corner in range(4):
-            a = box[BOX_HALF_LENGTH] * (1.0 if corner < 2 else -1.0)
-            b = box[BOX_HALF_WIDTH] * (1.0 if corner == 0 or corner == 3 else -1.0)
-            corners[corner, 0] = box[BOX_X] + cos * a - sin * b
-            corners[corner, 1] = box[BOX_Y] + sin * a + cos * b
-            corners[corner, 2] = box[BOX_HEIGHT]
-        _polygon(frame, axes, focal, corners, 4, box[BOX_GRAY], scratch, low, high)
+        x = 0.5 * (begin + end)
+        while i < uppers - 2 and upper[i + 1, 0] < x:
+            i += 1
+        while j < lowers - 2 and lower[j + 1, 0] < x:
+            j += 1
+        top = max(_at(upper, i, x), 0.0)
+        bottom = min(_at(lower, j, x), float(HEIGHT))
+        if bottom <= top:
+            continue
+        row, stop = int(top), int(np.ceil(bottom))
+        for v in range(row, stop):
+            cover = share * (min(bottom, v + 1.0) - max(top, float(v)))
+            frame[v, u] = np.uint8(frame[v, u] + cover * (gray - frame[v, u]) + 0.5)
+
+
+@njit(inline="always", **_JIT)
+def _at(chain, i, x):
+    run = chain[i + 1, 0] - chain[i, 0]
+    return chain[i, 1] if run < 1e-9 else chain[i, 1] + (chain[i + 1, 1] - chain[i, 1]) * (x - chain[i, 0]) / run
 
 
 @njit(**_JIT)
@@ -323,7 +450,7 @@ def render(
     wx, wy, value = np.empty(WIDTH, np.float32), np.empty(WIDTH, np.float32), np.empty(WIDTH, np.float32)
     corners, scratch = np.empty((4, 3)), np.empty((2, 16, 3))
     low, high = np.empty(WIDTH), np.empty(WIDTH)
-    order = np.empty(boxes.shape[1] + 1, np.int64)
+    order, hull = np.empty(boxes.shape[1] + 1, np.int64), np.empty((4, 24, 3))
     previous, current = np.empty(WIDTH, np.float32), np.empty(WIDTH + 2, np.float32)
     for n in range(begin, end):
         s = surface[n]
@@ -340,7 +467,7 @@ def render(
         count = barrier_counts[s]
         _standing(
             frame, axes, focal, barriers[s, :count], barrier_heights[s], barrier_grays[s], boxes[n, : box_counts[n]],
-            corners, scratch, low, high, order,
+            corners, scratch, low, high, order, hull,
         )  # fmt: skip
         if lens:
             _lens(frame, fxs[n], luts[n], noise, seeds[n], previous, current, idx, radius)

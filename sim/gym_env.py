@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from sim.batch_env import STATUS_NAMES, BatchEnv, EnvSpec
 from sim.car_spec import CarSpec, load_car
 from sim.errors import SimError
+from sim.race import RaceSpec
 from sim.reward import RewardFunction, load_reward
 from sim.track import Track, load_track
 from sim.world import PRESETS, Randomisation
@@ -28,6 +29,7 @@ from vehicle.action_space import (
     default_action_space,
     load_action_space,
 )
+from vehicle.config import check
 from vehicle.observation import SHAPE
 
 ENV_ID = "hotlap/TimeTrial-v0"
@@ -55,6 +57,7 @@ class TimeTrialEnv(gymnasium.Env[Frame, Action]):
         both_directions: drive the track the other way round in every second episode.
         control_hz: actions per second.
         max_steps: of an episode, then it is truncated; 0 is enough for the track at 0.25 m/s.
+        race: "time_trial", "object_avoidance", "head_to_bot", or a RaceSpec for how many, where and how fast.
         look_seed: of the track's appearances, which are drawn once; all else depends on the seed of ``reset``.
         render_mode: None, or "rgb_array": the camera's picture as (120, 160, 3) uint8.
 
@@ -76,6 +79,7 @@ class TimeTrialEnv(gymnasium.Env[Frame, Action]):
         both_directions: bool = True,
         control_hz: float = 10.0,
         max_steps: int = 0,
+        race: str | RaceSpec = "time_trial",
         look_seed: int = 0,
         render_mode: str | None = None,
     ) -> None:
@@ -90,7 +94,13 @@ class TimeTrialEnv(gymnasium.Env[Frame, Action]):
             action_space=_actions(action_space, continuous),
             reward=reward if isinstance(reward, RewardFunction) else load_reward(reward),
             randomise=_randomisation(randomise),
-            spec=EnvSpec(control_hz=control_hz, max_steps=max_steps, start=start, both_directions=both_directions),
+            spec=EnvSpec(
+                control_hz=control_hz,
+                max_steps=max_steps,
+                start=start,
+                both_directions=both_directions,
+                race=_race(race),
+            ),  # fmt: skip
             seed=look_seed,
             auto_reset=False,
         )
@@ -169,6 +179,12 @@ def _randomisation(chosen: str | Randomisation) -> Randomisation:
     if chosen not in PRESETS:
         raise SimError(f"unknown randomise {chosen!r}", next_step=f"choose one of {', '.join(PRESETS)}")
     return PRESETS[chosen]()
+
+
+def _race(chosen: str | RaceSpec) -> RaceSpec:
+    race = RaceSpec(race=chosen) if isinstance(chosen, str) else chosen
+    check(race, where="race")
+    return race
 
 
 def register_envs() -> None:

@@ -8,6 +8,8 @@ exact. Servo and motor lags are MuJoCo's exact first-order activations, so every
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sim.car_spec import CarSpec
 
 CHASSIS = "chassis"
@@ -17,9 +19,17 @@ STEER_LEFT, STEER_RIGHT, DRIVE = 0, 1, 2
 _STEER_MARGIN = 1.45  # the inner wheel turns further than the middle one: at 30 degrees by a factor of 1.3
 _WHEEL_SHARE = 0.04  # each wheel's part of the car's mass
 _MIN_LAG_S = 1e-3  # MuJoCo's filter wants a positive time constant
+# What stands on the road gives way by this much before it holds a car: a car that drives into it is then seen to be
+# inside at the end of the control period, which is DeepRacer's rule for a crash.
+_GIVES_WAY_M = 0.01
+_CARDBOARD = 'solref="0.03 3"'  # gives way slowly and does not throw a car back
+
+ObjectSize = tuple[float, float, float]  # half length, half width, height, metres
 
 
-def car_xml(spec: CarSpec, timestep_s: float, scene: str = "", assets: str = "") -> str:
+def car_xml(
+    spec: CarSpec, timestep_s: float, scene: str = "", assets: str = "", objects: Sequence[ObjectSize] = ()
+) -> str:
     """The MJCF of one car on an infinite plane.
 
     Args:
@@ -27,6 +37,7 @@ def car_xml(spec: CarSpec, timestep_s: float, scene: str = "", assets: str = "")
         timestep_s: physics step; 12.5 ms is stable here (implicitfast, armature on every small joint).
         scene: further worldbody elements, for the reference renderer.
         assets: further asset elements.
+        objects: boxes that the car collides with; each is a body that can be put anywhere (``mocap``).
 
     Returns:
         XML text for ``mujoco.MjModel.from_xml_string``.
@@ -64,6 +75,17 @@ def car_xml(spec: CarSpec, timestep_s: float, scene: str = "", assets: str = "")
         f'friction="{spec.friction} {spec.friction} 0.005 0.0001 0.0001"/>'
         for name in WHEELS
     )
+    bodies = ""
+    for k, (length, width, height) in enumerate(objects):
+        inner = f"{length - _GIVES_WAY_M} {width - _GIVES_WAY_M} {height / 2}"
+        bodies += (
+            f'<body name="object{k}" mocap="true"><geom name="object{k}" type="box" size="{inner}" '
+            f'pos="0 0 {height / 2}"/></body>'
+        )
+        contacts += (
+            f'<pair geom1="{CHASSIS}" geom2="object{k}" condim="3" {_CARDBOARD} '
+            'friction="0.3 0.3 0.005 0.0001 0.0001"/>'
+        )
     return f"""
 <mujoco model="hotlap car">
   <compiler angle="degree" autolimits="true"/>
@@ -74,7 +96,7 @@ def car_xml(spec: CarSpec, timestep_s: float, scene: str = "", assets: str = "")
   <asset>{assets}</asset>
   <worldbody>
     <geom name="floor" type="plane" size="0 0 1" rgba="0.4 0.4 0.4 0"/>
-    {scene}
+    {scene}{bodies}
     <body name="{CHASSIS}">
       <freejoint name="free"/>
       <geom name="{CHASSIS}" type="box" size="{half_length} {half_width} {half_height}" pos="0 0 {chassis_z}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import mujoco
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from sim.car_spec import CarSpec
 from sim.errors import PhysicsError
-from sim.mjcf import CHASSIS, DRIVE, STEER_LEFT, STEER_RIGHT, WHEELS, car_xml
+from sim.mjcf import CHASSIS, DRIVE, STEER_LEFT, STEER_RIGHT, WHEELS, ObjectSize, car_xml
 
 Floats = NDArray[np.float64]
 # In one control period: 12.5 ms each at 10 Hz. With 7 tyres hop at the limit of friction, with 5 they chatter.
@@ -66,11 +67,19 @@ class CarPhysics:
         n: how many. Their worlds are in ``dynamics``, written through ``set_dynamics`` only.
         control_period_s: time that one ``step`` advances.
         threads: C threads that share the cars; the result does not depend on it.
+        objects: sizes of the boxes that every car has around it; ``set_objects`` puts them somewhere.
     """
 
-    def __init__(self, spec: CarSpec, n: int, control_period_s: float = 0.1, threads: int = 1) -> None:
+    def __init__(
+        self,
+        spec: CarSpec,
+        n: int,
+        control_period_s: float = 0.1,
+        threads: int = 1,
+        objects: Sequence[ObjectSize] = (),
+    ) -> None:
         self.spec, self.n, self.control_period_s = spec, n, control_period_s
-        self.model = mujoco.MjModel.from_xml_string(car_xml(spec, control_period_s / SUBSTEPS))
+        self.model = mujoco.MjModel.from_xml_string(car_xml(spec, control_period_s / SUBSTEPS, objects=objects))
         self._batch = Batch(self.model, n, threads)
         self._ctrl = self._batch.bind("ctrl")
         self._qpos: Floats = self._batch.bind("qpos")
@@ -83,6 +92,9 @@ class CarPhysics:
         self._dynprm = self._batch.expand("actuator_dynprm")
         self._mass = self._batch.expand("body_mass")
         self._inertia = self._batch.expand("body_inertia")
+        self._objects: tuple[Floats, Floats] | None = None  # (n, k, 3) places and (n, k, 4) orientations
+        if objects:
+            self._objects = self._batch.bind("mocap_pos"), self._batch.bind("mocap_quat")
         self.dynamics = Dynamics.nominal(spec, n)
         body = spec.body
         x, y = body.wheelbase_m / 2, body.track_m / 2
@@ -148,11 +160,22 @@ class CarPhysics:
 
     def place(self, ids: NDArray[np.int64], xy: Floats, heading_rad: Floats) -> None:
         """Put the cars ``ids`` (k,) at rest at ``xy`` (k, 2) with wheels straight and the given heading (k,)."""
+        kept = [values[ids] for values in self._objects or ()]
         self._batch.reset(ids, stage=int(mujoco.mjtStage.mjSTAGE_NONE))
+        for values, before in zip(self._objects or (), kept, strict=True):
+            values[ids] = before
         self._qpos[ids, 0:2] = xy
         self._qpos[ids, 3] = np.cos(heading_rad / 2)
         self._qpos[ids, 4:6] = 0.0
         self._qpos[ids, 6] = np.sin(heading_rad / 2)
+
+    def set_objects(self, xy_m: Floats, yaw_rad: Floats) -> None:
+        """Put every car's objects at ``xy_m`` (n, k, 2) with the headings ``yaw_rad`` (n, k)."""
+        assert self._objects is not None
+        place, quaternion = self._objects
+        place[..., :2] = xy_m
+        quaternion[..., 0], quaternion[..., 3] = np.cos(yaw_rad / 2), np.sin(yaw_rad / 2)
+        quaternion[..., 1:3] = 0.0
 
     def step(self, steering_deg: Floats, speed_mps: Floats) -> None:
         """Advance every car by one control period under its commands, (n,) each.

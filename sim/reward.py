@@ -260,7 +260,7 @@ def check_for_empty_road(reward: RewardFunction) -> None:
         raise RewardError(
             f"{reward.path} takes an object from params['objects_location'], which is empty: the road has no objects",
             cause="it is for object avoidance or head-to-bot races; DeepRacer's time trial stops with the same error",
-            next_step="begin that part with `if params['objects_location']:`, or choose another function",
+            next_step="--race object_avoidance, or --race head_to_bot, or choose another function",
         )
 
 

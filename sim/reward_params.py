@@ -69,12 +69,14 @@ def build_params(
     is_reversed: npt.ArrayLike,
     sim_time: npt.ArrayLike,
     waypoints: Sequence[list[Waypoint]],
+    **objects: npt.ArrayLike,
 ) -> list[Params]:
     """Turn columns of shape (n,) into n dictionaries with exactly the keys of ``PARAM_KEYS``.
 
     Metres, degrees (heading in -180..180, steering + = left), m/s, seconds; progress in percent. ``speed_mps`` and
     ``steering_deg`` are the commanded values, as in DeepRacer. ``waypoints[i]`` is car i's list of (x, y) tuples and
-    may be the same object for many cars. Keys about objects hold DeepRacer's values for a track without objects.
+    may be the same object for many cars. ``objects`` are the columns about them by their names, (n,), (n, k) or more
+    (``sim.objects.Objects.columns``); without them those keys hold DeepRacer's values for a track without objects.
 
     Every list in a dictionary is its own, so a reward function that changes its params changes nothing else; the
     tuples inside ``waypoints`` cannot be changed, so copying that list one level deep is enough.
@@ -117,7 +119,7 @@ def build_params(
         waypoints,
         strict=True,
     )
-    return [
+    built: list[Params] = [
         {
             "x": x_m,
             "y": y_m,
@@ -152,6 +154,11 @@ def build_params(
             before, after, all_on, off, backwards, time_s, points,
         ) in columns
     ]  # fmt: skip
+    for name, column in objects.items():
+        values: list[Any] = np.asarray(column).tolist()
+        for params, value in zip(built, values, strict=True):
+            params[name] = [(x_m, y_m) for x_m, y_m in value] if name == "objects_location" else value
+    return built
 
 
 def _checked(column: npt.NDArray[Any], n: int) -> npt.NDArray[Any]:

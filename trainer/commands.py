@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from sim.batch_env import BatchEnv, EnvSpec, Step
 from sim.car_spec import CarSpec, load_car
 from sim.commands import emit
+from sim.objects import check_room
+from sim.race import HEAD_TO_BOT, OBJECT_AVOIDANCE, TIME_TRIAL, RaceSpec
 from sim.reward import RewardFunction, check_for_empty_road, load_reward
 from sim.track import Track, load_track
 from trainer.config import RunConfig
@@ -37,7 +39,7 @@ from trainer.training import NO_TIME_LIMIT_S, Training, load_best
 from trainer.video import Hud, TopView, VideoWriter, compose
 from vehicle.action_space import ActionSpace, default_action_space, load_action_space
 from vehicle.bundle import Bundle, check_bundle
-from vehicle.config import load_toml
+from vehicle.config import check, from_mapping, load_toml
 from vehicle.policy import OnnxPolicy
 from vehicle.store import is_url, open_store
 
@@ -66,7 +68,10 @@ def train(args: argparse.Namespace) -> int:
                 config = dataclasses.replace(config, network=network)
         # Everything that can be wrong is looked at before a folder is made.
         reward = imported.reward if imported is not None and args.reward is None else load_reward(args.reward)
-        check_for_empty_road(reward)
+        if not config.race.count:
+            check_for_empty_road(reward)
+        else:
+            _check_race(config, tracks)
         car = load_car(args.car)
         originals = imported.verbatim() if imported is not None else {}
         if store is not None:
@@ -113,7 +118,7 @@ def _with_options(config: RunConfig, args: argparse.Namespace, resume: bool = Fa
     }
     if resume:
         changed = [name for name, value in fixed.items() if value is not None]
-        files = ("track", "reward", "action_space", "car", "config", "deepracer")
+        files = ("track", "reward", "action_space", "car", "config", "deepracer", "race", "objects")
         changed += [name for name in files if getattr(args, name)]
         if changed:
             raise RunError(
@@ -123,11 +128,39 @@ def _with_options(config: RunConfig, args: argparse.Namespace, resume: bool = Fa
             )
     else:
         given |= {name: value for name, value in fixed.items() if value is not None}
-    from vehicle.config import check
-
+        given["race"] = _race(config.race, args)
     config = dataclasses.replace(config, **given)  # type: ignore[arg-type]
     check(config, where="command line")
     return config
+
+
+def _race(race: RaceSpec, args: argparse.Namespace) -> RaceSpec:
+    """The race with the options ``--race`` and ``--objects``."""
+    if args.race is not None and args.race != race.race:
+        race = dataclasses.replace(race, race=args.race)
+    if args.objects is None:
+        return race
+    if race.race == TIME_TRIAL:
+        raise RunError(
+            f"--objects {args.objects}, but a time trial has an empty road",
+            next_step=f"--race {OBJECT_AVOIDANCE}, or --race {HEAD_TO_BOT}",
+        )
+    count = {"obstacles" if race.race == OBJECT_AVOIDANCE else "bot_cars": args.objects}
+    race = dataclasses.replace(race, positions=(), **count)
+    check(race, where="command line")
+    return race
+
+
+def _check_race(config: RunConfig, tracks: Sequence[Track]) -> None:
+    """Raise SimError where the objects have no room, RunError where the method knows no objects."""
+    for track in tracks:
+        check_room(config.race, track.name, track.length_m)
+    if config.chosen_method() == "distill":
+        raise RunError(
+            f"--method distill cannot train for {config.race.race}",
+            cause="its teacher is one of an empty road",
+            next_step="--method ppo",
+        )
 
 
 def _actions(path: Path | None) -> tuple[ActionSpace, str | None]:
@@ -159,6 +192,7 @@ def evaluate(args: argparse.Namespace) -> int:
     tracks = _distinct([load_track(name) for name in args.track])
     car = load_car(args.car) if args.car is not None else _car_of(bundle)
     conditions = Conditions(args.look, args.world, args.renderer, args.penalties, looks=min(20, args.trials))
+    race = _race(_trained_race(bundle), args)
     log = EvaluationLog() if args.logs is not None else None
     recorder = _Recorder(args.video, tracks[0], round(1 / bundle.contract.control_period_s)) if args.video else None
     trials_of = TimeTrials(
@@ -172,6 +206,7 @@ def evaluate(args: argparse.Namespace) -> int:
         threads=1 if args.renderer == "mujoco" else 2,
         reward=_reward_of(args.logs) if args.logs is not None else None,
         observers=[watcher for watcher in (recorder, log) if watcher is not None],
+        race=race,
     )
     try:
         trials = trials_of.run(policy.act)
@@ -188,6 +223,7 @@ def evaluate(args: argparse.Namespace) -> int:
     written = {} if log is None else {"logs": str(args.logs / log.write(args.logs))}
     result = summary(trials) | written | {
         "look": args.look, "world": args.world, "renderer": args.renderer, "seed": args.seed,
+        "race": race.race, "objects": race.count,
         "tracks": {
             t.name: sum(x.completed for x in trials if x.track == t.name) / args.trials for t in tracks
         },
@@ -203,6 +239,12 @@ def _reward_of(logs: Path) -> RewardFunction | None:
     """The reward function of the run whose folder the logs go to, if it is one."""
     own = logs / "inputs" / "reward_function.py"
     return load_reward(own) if own.is_file() else None
+
+
+def _trained_race(bundle: Bundle) -> RaceSpec:
+    """The race that a bundle was trained for; a time trial where it does not say."""
+    known = bundle.contract.trained_on.get("race")
+    return from_mapping(known, RaceSpec, where="the bundle's contract") if isinstance(known, dict) else RaceSpec()
 
 
 def _car_of(bundle: Bundle) -> CarSpec:
@@ -272,8 +314,9 @@ def export(args: argparse.Namespace) -> int:
     config, space, car, tracks = folder.config(), folder.action_space(), folder.car(), folder.tracks()
     policy, steps = load_best(folder)
     env = BatchEnv(
-        tracks, _EXPORT_FRAMES, car=car, action_space=space, seed=config.seed, spec=EnvSpec(config.control_hz)
-    )
+        tracks, _EXPORT_FRAMES, car=car, action_space=space, reward=folder.reward(), seed=config.seed,
+        spec=EnvSpec(config.control_hz, race=config.race),
+    )  # fmt: skip
     try:
         frames = env.reset().copy()
     finally:
@@ -289,7 +332,7 @@ def export(args: argparse.Namespace) -> int:
         trained_on={
             "tracks": [t.name for t in tracks], "steps": steps, "seed": config.seed, "method": config.chosen_method(),
             "randomisation": config.preset(len(tracks)), "reward": folder.reward().name, "network": config.network,
-            "versions": versions(),
+            "race": dataclasses.asdict(config.race), "versions": versions(),
         },
     )  # fmt: skip
     result = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from sim.race import RaceSpec
 from sim.starts import STARTS
 from sim.world import PRESETS, Randomisation
 from trainer.networks import DEFAULT_NETWORK, NETWORKS
@@ -53,6 +54,7 @@ class RunConfig:
     episodes_per_iteration: int = ranged(20, low=1, high=10_000, doc="of the logs [num_episodes_between_training]")
     ppo: PPOConfig = field(default_factory=PPOConfig)
     distill: DistillConfig = field(default_factory=DistillConfig)
+    race: RaceSpec = field(default_factory=RaceSpec)
 
     def randomisation(self, tracks: int) -> Randomisation:
         """The ranges that worlds are drawn from."""

@@ -187,9 +187,9 @@ _DEFAULTS = {
 def _about_reward(reward: RewardFunction) -> list[Finding]:
     found = [Finding(REWARD, "reward_function", None, HONOURED, "runs as it is; tried on synthetic states")]
     if "object" in reward.source or "is_crashed" in reward.source:
-        text = "the road is empty: these parameters hold what DeepRacer gives without objects"
+        text = "a time trial's road is empty; with --race object_avoidance or head_to_bot they hold what is on it"
         if reward.needs_objects:
-            text = "the road is empty, and the function takes an object from the empty list: train refuses it"
+            text = "it takes an object from the list: train it with --race object_avoidance or --race head_to_bot"
         found.append(Finding(REWARD, "objects_*", None, DIFFERS, text))
     return found
 

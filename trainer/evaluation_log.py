@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.batch_env import IMMOBILIZED, IN_PROGRESS, OFF_TRACK, REVERSED, BatchEnv, Columns, Step
+from sim.batch_env import CRASHED, IMMOBILIZED, IN_PROGRESS, OFF_TRACK, REVERSED, BatchEnv, Columns, Step
 from trainer.metrics_log import LABELS, milliseconds, replace_text, write_evaluation
-from trainer.time_trials import OFF_TRACK_PENALTY_S
+from trainer.time_trials import PENALTIES_S
 from trainer.trace_log import HEADER, Waypoints, action_words, place_of, rows
 from vehicle.action_space import DiscreteActionSpace
 
@@ -62,14 +62,18 @@ class EvaluationLog:
             for trial, line in zip(self._wave, lines, strict=True):
                 trial.lines.append(line)
             self._start = None
-        pause = np.where((step.status == OFF_TRACK) & ~done, OFF_TRACK_PENALTY_S, 0.0).tolist()
+        status = step.status.tolist()
+        pause = [0.0 if over else PENALTIES_S.get(each, 0.0) for each, over in zip(status, done.tolist(), strict=True)]
         driving = np.flatnonzero(~self._over).tolist()
         for car in driving:
             self._wave[car].elapsed_s += env.control_period_s
         closest = self._waypoints.closest(env.track, step.columns)
         elapsed = [trial.elapsed_s for trial in self._wave]
+        crashes = [
+            trial.count.get(CRASHED, 0) + (each == CRASHED) for trial, each in zip(self._wave, status, strict=True)
+        ]
         lines = rows(
-            step.columns, closest, words, step.reward, step.status.tolist(), done, elapsed, pause, wall_s
+            step.columns, closest, words, step.reward, status, done, elapsed, pause, wall_s, crashes=crashes
         )  # fmt: skip
         for car in driving:
             trial = self._wave[car]
@@ -105,13 +109,13 @@ class EvaluationLog:
 
 def trial_metrics(number: int, trial: LoggedTrial, begun_s: float) -> dict[str, object]:
     """DeepRacer's entry for a trial that began at ``begun_s`` of the evaluation's clock."""
-    off, still, back = (trial.count.get(k, 0) for k in (OFF_TRACK, IMMOBILIZED, REVERSED))
+    off, still, back, crashed = (trial.count.get(k, 0) for k in (OFF_TRACK, IMMOBILIZED, REVERSED, CRASHED))
     begun, ended = milliseconds(begun_s), milliseconds(begun_s + trial.elapsed_s)
     return {
         "completion_percentage": max(0, int(trial.progress)), "metric_time": ended, "start_time": begun,
-        "elapsed_time_in_milliseconds": ended - begun, "episode_status": LABELS[trial.status], "crash_count": 0,
+        "elapsed_time_in_milliseconds": ended - begun, "episode_status": LABELS[trial.status], "crash_count": crashed,
         "immobilized_count": still, "off_track_count": off, "reversed_count": back,
-        "reset_count": off + still + back, "trial": number + 1,
+        "reset_count": off + still + back + crashed, "trial": number + 1,
     }  # fmt: skip
 
 

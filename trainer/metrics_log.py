@@ -10,7 +10,7 @@ from pathlib import Path
 from sim.batch_env import STATUS_NAMES
 
 # Their words for how an episode ended, by our status.
-LABELS = ("In progress", "Lap complete", "Off track", "Immobilized", "Reversed", "Time Up")
+LABELS = ("In progress", "Lap complete", "Off track", "Immobilized", "Reversed", "Time Up", "Crashed")
 assert len(LABELS) == len(STATUS_NAMES)
 
 

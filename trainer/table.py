@@ -11,7 +11,8 @@ from rich.text import Text
 
 
 class TrialResult(Protocol):
-    """What one time trial came to. ``progress`` in percent; ``off_track`` counts the times it left the road."""
+    """What one time trial came to. ``progress`` in percent; ``off_track`` counts how often it left the road,
+    ``crashed`` how often it ran into an object."""
 
     @property
     def completed(self) -> bool: ...
@@ -21,6 +22,8 @@ class TrialResult(Protocol):
     def lap_time_s(self) -> float | None: ...
     @property
     def off_track(self) -> int: ...
+    @property
+    def crashed(self) -> int: ...
 
 
 def lap_table(trials: Sequence[TrialResult], *, title: str = "Time trials") -> Table:
@@ -34,6 +37,7 @@ def lap_table(trials: Sequence[TrialResult], *, title: str = "Time trials") -> T
     table.add_column("progress %", justify="right")
     table.add_column("lap time s", justify="right")
     table.add_column("off track", justify="right")
+    table.add_column("crashed", justify="right")
     for number, trial in enumerate(trials, start=1):
         lap = _lap_s(trial)
         table.add_row(
@@ -42,6 +46,7 @@ def lap_table(trials: Sequence[TrialResult], *, title: str = "Time trials") -> T
             f"{trial.progress:.1f}",
             Text("-" if lap is None else f"{lap:.2f}", style="bold green" if lap is not None and lap == best else ""),
             Text(str(trial.off_track), style="yellow" if trial.off_track else ""),
+            Text(str(trial.crashed), style="yellow" if trial.crashed else ""),
         )
     return table
 
@@ -57,6 +62,8 @@ def summary_line(trials: Sequence[TrialResult]) -> str:
         parts += [f"best lap {min(laps):.2f} s", f"mean lap {sum(laps) / len(laps):.2f} s"]
     if times := sum(trial.off_track for trial in trials):
         parts.append(f"off track {times} time{'s' if times > 1 else ''}")
+    if times := sum(trial.crashed for trial in trials):
+        parts.append(f"crashed {times} time{'s' if times > 1 else ''}")
     return ", ".join(parts)
 
 

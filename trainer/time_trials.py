@@ -9,8 +9,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.batch_env import LAP_COMPLETE, OFF_TRACK, TIME_UP, BatchEnv, EnvSpec, Step
+from sim.batch_env import CRASHED, LAP_COMPLETE, OFF_TRACK, TIME_UP, BatchEnv, EnvSpec, Step
 from sim.car_spec import CarSpec
+from sim.race import RaceSpec
 from sim.reward import RewardFunction
 from sim.track import Track
 from sim.world import Randomisation, nominal
@@ -19,8 +20,10 @@ from vehicle.action_space import ActionSpace
 Frames = NDArray[np.uint8]
 Driver = Callable[[Frames], NDArray[np.float32]]  # (n, 120, 160, 1) pictures -> (n, 2) steering deg, speed m/s
 OFF_TRACK_PENALTY_S = 2.0  # DeepRacer's console default (spec `deepracer-training.md` §3)
+CRASH_PENALTY_S = 5.0
 MAX_RESETS = 100  # DeepRacer for Cloud's default
 _CARS = 32  # at once
+PENALTIES_S = {OFF_TRACK: OFF_TRACK_PENALTY_S, CRASHED: CRASH_PENALTY_S}
 
 
 @dataclass
@@ -32,6 +35,7 @@ class Trial:
     progress: float = 0.0  # percent
     lap_time_s: float | None = None  # of a completed lap, penalties included
     off_track: int = 0  # how often all four wheels left the road
+    crashed: int = 0  # how often it ran into an object
     path: list[tuple[float, float, float]] = field(default_factory=list)  # x m, y m, measured speed m/s at each step
 
     @property
@@ -49,6 +53,7 @@ class Trial:
         return {
             "track": self.track, "completed": self.completed, "progress": round(self.progress, 2),
             "lap_time_s": None if self.lap_time_s is None else round(self.lap_time_s, 3), "off_track": self.off_track,
+            "crashed": self.crashed,
         }  # fmt: skip
 
 
@@ -71,8 +76,8 @@ class Conditions:
             trained on.
         world: "nominal" is the car as specified; "random" draws car, delays and camera mounting from the full
             randomisation.
-        penalties: DeepRacer's rule: leaving the track costs two seconds and the trial goes on from there; otherwise it
-            ends the trial.
+        penalties: DeepRacer's rule: leaving the track costs two seconds, running into an object five, and the trial
+            goes on from there; otherwise it ends the trial.
     """
 
     look: str = "nominal"
@@ -109,6 +114,7 @@ class TimeTrials:
         seed: of starts, looks and worlds.
         reward: whose rewards observers see; None is DeepRacer's centre line.
         observers: who watches; they may be changed between runs.
+        race: what is on the road.
     """
 
     def __init__(
@@ -124,6 +130,7 @@ class TimeTrials:
         threads: int = 1,
         reward: RewardFunction | None = None,
         observers: Sequence[Observer] = (),
+        race: RaceSpec | None = None,
     ) -> None:
         self.tracks, self.trials, self.seed, self.observers = tuple(tracks), trials, seed, tuple(observers)
         self.conditions = conditions or Conditions()
@@ -142,6 +149,7 @@ class TimeTrials:
                 both_directions=False,
                 held_out=self.conditions.look == "random",
                 renderer=self.conditions.renderer,
+                race=race or RaceSpec(),
             ),
             seed=seed,
             threads=threads,
@@ -180,15 +188,13 @@ class TimeTrials:
                 if status == LAP_COMPLETE:
                     trial.completed, trial.progress = True, 100.0
                     trial.lap_time_s = float(step.steps[car]) * env.control_period_s + float(penalty[car])
-                elif status == OFF_TRACK:
-                    trial.off_track += 1
-                    if self.conditions.penalties and trial.off_track <= MAX_RESETS:
-                        penalty[car] += OFF_TRACK_PENALTY_S
+                elif status not in (0, TIME_UP):
+                    trial.off_track += status == OFF_TRACK
+                    trial.crashed += status == CRASHED
+                    if self.conditions.penalties and trial.off_track + trial.crashed <= MAX_RESETS:
+                        penalty[car] += PENALTIES_S.get(status, 0.0)
                         again.append(car)
                         continue
-                elif status not in (0, TIME_UP) and self.conditions.penalties and trial.off_track <= MAX_RESETS:
-                    again.append(car)
-                    continue
                 done[car] = status != 0
             for observer in self.observers:
                 observer.step(env, step, command, done)

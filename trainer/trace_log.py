@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.batch_env import IN_PROGRESS, STATUS_NAMES, BatchEnv, Columns, Step
+from sim.batch_env import CRASHED, IN_PROGRESS, STATUS_NAMES, BatchEnv, Columns, Step
 from trainer.metrics_log import TrainingMetrics
 
 HEADER = (
@@ -27,7 +27,7 @@ HEADER = (
     "tstamp,episode_status,pause_duration,obstacle_crash_counter,wall_clock"
 )
 # All but the episode, which has its number only when it is over (spec `deepracer-training.md` §5).
-_ROW = "%d,%.4f,%.4f,%.4f,%.2f,%.2f,%s,%.4f,%s,%s,%.4f,%d,%.2f,%.4f,%s,%.2f,0,%.4f"
+_ROW = "%d,%.4f,%.4f,%.4f,%.2f,%.2f,%s,%.4f,%s,%s,%.4f,%d,%.2f,%.4f,%s,%.2f,%d,%.4f"
 _PLACES = {name: place for place, name in enumerate(HEADER.split(",")[1:])}
 FEW = 16  # with `traces = "few"`, one car in so many is logged
 _FOLDER = "training-simtrace"
@@ -65,14 +65,22 @@ def rows(
     pause_s: Iterable[float],
     wall_s: float,
     prepare: bool = False,
+    crashes: Sequence[int] | None = None,
 ) -> list[str]:
-    """Lines of the log without their episode, one for each car; with ``prepare`` those before the first step."""
+    """Lines of the log without their episode, one for each car; with ``prepare`` those before the first step.
+
+    ``crashes`` are the crashes of each episode so far; None is those of this step, which end an episode of training.
+    """
+    status = list(status)
+    if crashes is None:
+        crashes = [0] * len(reward) if prepare else [int(k == CRASHED) for k in status]
     names = ["prepare"] * len(reward) if prepare else [STATUS_NAMES[k] for k in status]
     fields = zip(
         (columns["steps"] + 1).tolist(), columns["x"].tolist(), columns["y"].tolist(), columns["heading_deg"].tolist(),
         columns["steering_deg"].tolist(), columns["speed_mps"].tolist(), actions, reward.tolist(), done.tolist(),
         columns["all_wheels_on_track"].tolist(), columns["progress"].tolist(), closest.tolist(),
-        columns["track_length"].tolist(), tstamp_s, names, pause_s, [wall_s] * len(reward), strict=True,
+        columns["track_length"].tolist(), tstamp_s, names, pause_s, crashes,
+        [wall_s] * len(reward), strict=True,
     )  # fmt: skip
     return [_ROW % each for each in fields]
 

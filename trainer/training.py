@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import sys
@@ -99,6 +100,7 @@ class Training:
         each = max(1, -(-config.evaluate_trials // len(self.tracks)))
         common: dict[str, Any] = {
             "action_space": self.space, "car": self.car, "control_hz": config.control_hz, "threads": self.threads,
+            "race": config.race,
         }  # fmt: skip
         self._first_lap = TimeTrials(self.tracks, 1, conditions=Conditions(), seed=config.seed, **common)
         # A reward function of its own for trials: one that remembers steps shall not see two kinds of them.
@@ -121,7 +123,7 @@ class Training:
             action_space=self.space,
             reward=self.reward,
             randomise=config.randomisation(len(self.tracks)),
-            spec=EnvSpec(config.control_hz, config.max_steps, config.start, config.both_directions),
+            spec=EnvSpec(config.control_hz, config.max_steps, config.start, config.both_directions, race=config.race),
             seed=seed,
             threads=self.threads,
             draw=draw,
@@ -303,6 +305,7 @@ class Training:
             "randomisation": self.config.preset(len(self.tracks)),
             "reward": self.reward.name,
             "network": self.config.network,
+            "race": dataclasses.asdict(self.config.race),
             "versions": versions(),
         }
 

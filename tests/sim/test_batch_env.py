@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from sim.batch_env import (
+    CRASHED,
     IMMOBILIZED,
     IN_PROGRESS,
     LAP_COMPLETE,
@@ -257,9 +258,9 @@ def test_the_step_limit_truncates_and_says_what_was_last() -> None:
 
 
 def test_every_status_has_a_name() -> None:
-    codes = (IN_PROGRESS, LAP_COMPLETE, OFF_TRACK, IMMOBILIZED, REVERSED, TIME_UP)
-    names = ("in_progress", "lap_complete", "off_track", "immobilized", "reversed", "time_up")
-    assert tuple(STATUS_NAMES[code] for code in codes) == names and len(STATUS_NAMES) == 6
+    codes = (IN_PROGRESS, LAP_COMPLETE, OFF_TRACK, IMMOBILIZED, REVERSED, TIME_UP, CRASHED)
+    names = ("in_progress", "lap_complete", "off_track", "immobilized", "reversed", "time_up", "crashed")
+    assert tuple(STATUS_NAMES[code] for code in codes) == names and len(STATUS_NAMES) == len(codes)
 
 
 def test_a_short_cut_off_the_road_is_no_lap() -> None:

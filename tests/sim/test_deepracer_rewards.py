@@ -15,6 +15,7 @@ import pytest
 
 from sim.batch_env import BatchEnv, EnvSpec
 from sim.errors import RewardError
+from sim.race import RaceSpec
 from sim.reward import RewardFunction, check_reward, load_reward
 from sim.reward_params import synthetic_params
 from sim.track import load_track
@@ -256,6 +257,26 @@ def test_the_fourth_example_wants_objects(tmp_path: Path) -> None:
         BatchEnv([load_track("first_oval")], 1, reward=reward, draw=False)
     guarded = as_file(tmp_path, OBJECT_AVOIDANCE.replace("    reward_avoid = 1.0\n", "    return reward_lane\n", 1))
     assert not guarded.needs_objects and len(check_reward(guarded)) == 7
+
+
+@pytest.mark.parametrize("race", ["object_avoidance", "head_to_bot"])
+def test_the_fourth_example_drives_unedited_in_races_with_objects(race: str, tmp_path: Path) -> None:
+    reward = as_file(tmp_path, OBJECT_AVOIDANCE)
+    spec = EnvSpec(race=RaceSpec(race=race))
+    rng = np.random.default_rng(1)
+    with closing(BatchEnv([load_track("first_oval")], 12, reward=reward, spec=spec, seed=5, draw=False)) as env:
+        env.reset()
+        for _ in range(40):
+            step = env.step(rng.integers(0, 10, 12))
+            for got, state in zip(step.reward, step.params, strict=True):
+                following = state["closest_objects"][1]  # type: ignore[index]
+                x, y = state["objects_location"][following]  # type: ignore[index]
+                distance = math.hypot(state["x"] - x, state["y"] - y)  # type: ignore[operator]
+                same = state["objects_left_of_center"][following] == state["is_left_of_center"]  # type: ignore[index]
+                avoid = 1e-3 if distance < 0.3 else 0.2 if distance < 0.5 else 0.5 if distance < 0.8 else 1.0
+                room = 0.5 * state["track_width"] - state["distance_from_center"]  # type: ignore[operator]
+                lane = 1.0 if state["all_wheels_on_track"] and room >= 0.05 else 1e-3
+                assert got == pytest.approx(1e-3 + lane + 4.0 * (avoid if same else 1.0))
 
 
 def test_an_index_error_that_has_nothing_to_do_with_objects_is_refused(tmp_path: Path) -> None:

@@ -14,8 +14,10 @@ def state(name: str, **changes: Any) -> dict[str, Any]:
     return {**dict(zip(SYNTHETIC_STATES, synthetic_params(), strict=True))[name], **changes}
 
 
-def test_four_functions_are_shipped() -> None:
-    assert set(shipped_rewards()) == {"center_line", "stay_inside", "prevent_zigzag", "fast_and_smooth"}
+def test_five_functions_are_shipped() -> None:
+    center, *others = shipped_rewards()
+    assert center == "center_line"
+    assert others == ["avoid_objects", "fast_and_smooth", "prevent_zigzag", "stay_inside"]
 
 
 @pytest.mark.parametrize("name", shipped_rewards())

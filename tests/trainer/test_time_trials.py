@@ -174,7 +174,7 @@ def test_summary() -> None:
     assert result["mean_lap_time_s"] == pytest.approx(11.173)
     assert result["best_lap_time_s"] == 10.0
     assert result["trials"][1] == {
-        "track": "a", "completed": False, "progress": 40.13, "lap_time_s": None, "off_track": 1,
+        "track": "a", "completed": False, "progress": 40.13, "lap_time_s": None, "off_track": 1, "crashed": 0,
     }  # fmt: skip
     none = summary([Trial("a")])
     assert (none["completion_rate"], none["mean_lap_time_s"], none["best_lap_time_s"]) == (0.0, None, None)
