@@ -126,6 +126,18 @@ def parse_range_m(text: str) -> tuple[float, float]:
     return numbers[0], numbers[-1]
 
 
+def parse_port(text: str) -> int:
+    """A TCP port, 0 for any.
+
+    Raises:
+        UsageError: not such a text.
+    """
+    port = parse_whole(text)
+    if port > 65535:
+        raise UsageError(f"{text!r} is no port: at most 65535")
+    return port
+
+
 def _argument(convert: Callable[[str], T]) -> Callable[[str], T]:
     """``convert`` as an argparse type: its UsageError becomes argparse's own, which knows the option's name."""
 
@@ -139,8 +151,9 @@ def _argument(convert: Callable[[str], T]) -> Callable[[str], T]:
     return typed
 
 
-DURATION, COUNT, WHOLE, RANGE_M = (
-    _argument(parse_duration), _argument(parse_count), _argument(parse_whole), _argument(parse_range_m)
+DURATION, COUNT, WHOLE, RANGE_M, PORT = (
+    _argument(parse_duration), _argument(parse_count), _argument(parse_whole), _argument(parse_range_m),
+    _argument(parse_port),
 )  # fmt: skip
 
 
@@ -176,6 +189,9 @@ def _train_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, metavar="FILE", help="the run's TOML; options here win over it")
     parser.add_argument("--deepracer", type=Path, metavar="FOLDER", help="DeepRacer's custom_files, as they are")
     parser.add_argument("--traces", choices=("all", "few", "none"), help="steps in DeepRacer's logs (default all)")
+    parser.add_argument(
+        "--tensorboard", action=argparse.BooleanOptionalAction, help="scalars in RUN/tensorboard (default on)"
+    )
     parser.add_argument("--car", type=Path, metavar="FILE", help="the car's TOML")
     parser.add_argument("--method", choices=("auto", "ppo", "distill"), default="auto", help="(default %(default)s)")
     parser.add_argument(
@@ -190,6 +206,20 @@ def _train_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--store", metavar="URL", help="publish it there too: s3://bucket/run or a folder; --resume can fetch it"
     )
+    parser.add_argument("--monitor", action="store_true", help="a web page that shows the training while it runs")
+    _page_options(parser, "of that page ")
+    json_option(parser)
+
+
+def _page_options(parser: argparse.ArgumentParser, whose: str) -> None:
+    parser.add_argument("--host", default="127.0.0.1", metavar="H", help=f"{whose}(default %(default)s)")
+    parser.add_argument("--port", type=PORT, metavar="P", help=f"{whose}(default 8012, or any if it is taken)")
+
+
+def _monitor_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", type=Path, metavar="RUN", help="the run folder, running or finished")
+    parser.add_argument("--terminal", action="store_true", help="a table in this terminal instead of a web page")
+    _page_options(parser, "")
     json_option(parser)
 
 
@@ -318,6 +348,12 @@ def _import(args: argparse.Namespace) -> int:
     return import_command(args)
 
 
+def _monitor(args: argparse.Namespace) -> int:
+    from trainer.monitor.command import monitor
+
+    return monitor(args)
+
+
 def _bench(args: argparse.Namespace) -> int:
     if args.bench == "drive":
         from vehicle.bench_drive import bench_drive
@@ -404,6 +440,7 @@ COMMANDS = (
     Command("tracks", "list, draw and generate tracks", _tracks_options, _tracks),
     Command("import", "check DeepRacer's files, and say what will differ", _import_options, _import),
     Command("train", "train a policy from camera pixels", _train_options, _train),
+    Command("monitor", "show a training, running or finished, on a web page", _monitor_options, _monitor),
     Command("evaluate", "time trials of an exported bundle, from its ONNX file", _evaluate_options, _evaluate),
     Command("export", "write a run's best checkpoint as a bundle", _export_options, _export),
     Command("drive", "drive the simulated car, or a real one, with an installed model", _drive_options, _drive),

@@ -8,6 +8,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -79,7 +80,7 @@ def train(args: argparse.Namespace) -> int:
         folder = RunFolder.create(args.out, config, tracks, reward, space, car, originals)
         if imported is not None:
             print(notes(imported.findings), file=sys.stderr)
-    with ProgressLine() as line:
+    with ProgressLine() as line, _page(args):
         training = Training(folder, config)
         training.report = lambda row, progress: line.show(row, training.share(), progress.first_lap_s)
         with published(folder.path, store) as publisher:
@@ -100,6 +101,15 @@ def train(args: argparse.Namespace) -> int:
     return 0
 
 
+def _page(args: argparse.Namespace) -> AbstractContextManager[object]:
+    """The page beside a training, where it is wanted."""
+    if not args.monitor:
+        return nullcontext()
+    from trainer.monitor.command import Beside
+
+    return Beside(args.out, args.host, args.port)
+
+
 def _with_options(config: RunConfig, args: argparse.Namespace, resume: bool = False) -> RunConfig:
     """Options of the command line win over the file; a resumed run may only be given other limits."""
     given: dict[str, object] = {}
@@ -115,6 +125,7 @@ def _with_options(config: RunConfig, args: argparse.Namespace, resume: bool = Fa
         "randomise": None if args.randomise == "auto" else args.randomise,
         "network": args.network,
         "traces": args.traces,
+        "tensorboard": args.tensorboard,
     }
     if resume:
         changed = [name for name, value in fixed.items() if value is not None]

@@ -52,6 +52,7 @@ class RunConfig:
     evaluate_trials: int = ranged(12, low=1, high=1000, doc="of every evaluation while training, over all tracks")
     traces: str = ranged("all", choices=TRACES, doc="steps that go into the logs; few: those of one car in sixteen")
     episodes_per_iteration: int = ranged(20, low=1, high=10_000, doc="of the logs [num_episodes_between_training]")
+    tensorboard: bool = True
     ppo: PPOConfig = field(default_factory=PPOConfig)
     distill: DistillConfig = field(default_factory=DistillConfig)
     race: RaceSpec = field(default_factory=RaceSpec)

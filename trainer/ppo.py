@@ -147,7 +147,7 @@ class PPO:
         self.continue_from(env.reset())
         self.steps = 0
         self._episode_reward = np.zeros(env.n)
-        self._finished: list[tuple[float, float, int]] = []  # reward, progress, status of episodes since last asked
+        self._finished: list[tuple[float, float, int, int]] = []  # reward, progress, status, steps
 
     # -- acting -----------------------------------------------------------------------------------------------------
 
@@ -183,7 +183,8 @@ class PPO:
             self.watch(self.env, action.numpy(), step)
         self._episode_reward += step.reward
         for car in np.flatnonzero(step.status != IN_PROGRESS).tolist():
-            self._finished.append((self._episode_reward[car], float(step.progress[car]), int(step.status[car])))
+            ended = float(step.progress[car]), int(step.status[car]), int(step.steps[car])
+            self._finished.append((self._episode_reward[car], *ended))
             self._episode_reward[car] = 0.0
 
     def continue_from(self, frames: NDArray[np.uint8]) -> None:
@@ -299,16 +300,20 @@ class PPO:
     # -- what a run asks and keeps ----------------------------------------------------------------------------------
 
     def episodes(self) -> dict[str, float]:
-        """Figures of the episodes that ended since the last call."""
+        """Figures of the episodes that ended since the last call; NaN where none did."""
         done, self._finished = self._finished, []
         if not done:
-            return {"episodes": 0, "reward": float("nan"), "progress": float("nan"), "completion": float("nan")}
-        rewards, progress, status = (np.array(column) for column in zip(*done, strict=True))
+            return {"episodes": 0} | dict.fromkeys(("reward", "progress", "completion"), math.nan)
+        rewards, progress, status, steps = (np.array(column) for column in zip(*done, strict=True))
+        laps = status == LAP_COMPLETE
         return {
             "episodes": len(done),
             "reward": float(rewards.mean()),
+            "reward_low": float(rewards.min()),
+            "reward_high": float(rewards.max()),
             "progress": float(progress.mean()),
-            "completion": float((status == LAP_COMPLETE).mean()),
+            "completion": float(laps.mean()),
+            "lap_s": float(steps[laps].mean()) * self.env.control_period_s if laps.any() else math.nan,
         }
 
     def recent_frames(self, count: int) -> NDArray[np.uint8]:

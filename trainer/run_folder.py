@@ -235,11 +235,7 @@ class RunFolder:
 
     def write_metrics(self, rows: Sequence[dict[str, float]], columns: Sequence[str]) -> None:
         """Replace the metrics by ``rows``."""
-        text = io.StringIO()
-        writer = csv.DictWriter(text, columns, extrasaction="ignore")
-        writer.writeheader()
-        writer.writerows({k: "" if v != v else f"{v:.10g}" for k, v in row.items()} for row in rows)
-        self.write("metrics.csv", text.getvalue().encode())
+        self.write("metrics.csv", metrics_text(rows, columns).encode())
 
 
 def versions() -> dict[str, str]:
@@ -251,6 +247,16 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             found[package] = "not installed"
     return found
+
+
+def metrics_text(rows: Sequence[dict[str, float]], columns: Sequence[str], header: bool = True) -> str:
+    """Rows as metrics.csv has them; NaN is an empty cell."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, extrasaction="ignore")
+    if header:
+        writer.writeheader()
+    writer.writerows({k: "" if v != v else f"{v:.10g}" for k, v in row.items()} for row in rows)
+    return text.getvalue()
 
 
 def _named(track: Track, name: str) -> Track:

@@ -18,14 +18,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sim.batch_env import BatchEnv, EnvSpec
+from sim.batch_env import BatchEnv, EnvSpec, Step
 from trainer.config import RunConfig
 from trainer.errors import TrainerError
 from trainer.evaluation_log import EvaluationLog
 from trainer.export import Graph, export_bundle
+from trainer.monitor.feed import LiveFeed, Running
+from trainer.monitor.system import SystemFigures
+from trainer.monitor.watch_env import show_env
 from trainer.networks import Policy
 from trainer.ppo import PPO
-from trainer.run_folder import RunFolder, versions
+from trainer.run_folder import RunFolder, metrics_text, versions
+from trainer.tensorboard_log import TensorboardLog
 from trainer.time_trials import Conditions, TimeTrials, Trial, summary
 from trainer.trace_log import TraceLog
 from vehicle.action_space import DiscreteActionSpace
@@ -33,7 +37,8 @@ from vehicle.errors import HotlapError
 
 COLUMNS = (
     "steps", "wall_s", "reward", "progress", "completion", "episodes", "loss", "policy_loss", "value_loss", "entropy",
-    "kl", "clipped", "steps_per_s", "eval_completion", "eval_lap_s",
+    "kl", "clipped", "steps_per_s", "eval_completion", "eval_lap_s", "reward_low", "reward_high", "lap_s",
+    "cpu_percent", "memory_mb",
 )  # fmt: skip
 # Of the time, at most these shares go to looking for the first lap, and to evaluations.
 _FIRST_LAP_SHARE = 0.2
@@ -110,6 +115,8 @@ class Training:
         if config.traces != "none":
             self.log = TraceLog(folder.path, config.traces, config.episodes_per_iteration)
         self._trials_log: EvaluationLog | None = None
+        self._feed, self._running, self._system = LiveFeed(folder.path), Running(folder.path), SystemFigures()
+        self._scalars: TensorboardLog | None = None
         self._last_evaluation = self._last_checkpoint = self._last_look = 0.0
         self._look_cost = self._evaluation_cost = 0.0
 
@@ -157,8 +164,11 @@ class Training:
             if self.log is not None:
                 self.log.restore(state.get("traces") if state is not None else None)
                 self.log.begin(env)
-                self.learner.watch = self.log.step
+            self.learner.watch = self._watch
             started = self.learner.steps
+            self._running.begin(metrics_text(self.rows, COLUMNS))
+            if config.tensorboard:
+                self._scalars = TensorboardLog(self.folder.path, from_step=started)
             with stop_signals() as stop:
                 try:
                     if config.chosen_method() == "distill":
@@ -176,7 +186,16 @@ class Training:
             env.close()
             self._first_lap.close()
             self._scores.close()
+            self._running.end()
+            if self._scalars is not None:
+                self._scalars.close()
         return self._result(started)
+
+    def _watch(self, env: BatchEnv, actions: NDArray[Any], step: Step) -> None:
+        """After each step of the learner's cars."""
+        if self.log is not None:
+            self.log.step(env, actions, step)
+        show_env(self._feed, env, step)
 
     def elapsed_s(self) -> float:
         """Seconds of training so far, over all sessions."""
@@ -210,12 +229,15 @@ class Training:
         now = self.elapsed_s()
         if looks and self.progress.first_lap_s is None and now - self._last_look > self._look_cost / _FIRST_LAP_SHARE:
             self._look_for_first_lap()
-        row = {"steps": float(self.learner.steps), "wall_s": self.elapsed_s()} | figures
+        row = {"steps": float(self.learner.steps), "wall_s": self.elapsed_s()} | figures | self._system.read()
         waited = now - self._last_evaluation
         pause = max(self.config.evaluate_every_s, self._evaluation_cost / _EVALUATION_SHARE)
         if looks and self.progress.first_lap_s is not None and waited > pause:
             row |= self._evaluate()
         self.rows.append(row)
+        self._running.add(metrics_text([row], COLUMNS, header=False))
+        if self._scalars is not None:
+            self._scalars.add(row)
         if self.log is not None:
             self.log.flush()
         if now - self._last_checkpoint > self.config.checkpoint_every_s:
