@@ -141,6 +141,10 @@ def _drive(args: argparse.Namespace, config: CarConfig, runtime: Path, deafen: C
         else:
             _say("not armed; in another terminal: hotlap status, hotlap arm, hotlap stop; Ctrl-C ends it")
         result = _run(args, runtime, parts, facts)
+    except GateError as error:
+        if error.reason == "no_answer":
+            parts.watch()  # that a part has ended, and how, says more than that it does not answer
+        raise
     finally:
         deafen()
         if "gate" in parts.parts and parts.parts["gate"].alive():
