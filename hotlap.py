@@ -251,6 +251,7 @@ def _evaluate_options(parser: argparse.ArgumentParser) -> None:
 def _export_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=place, metavar="RUN", help="the run, or s3://bucket/run; its best is exported")
     parser.add_argument("--out", type=Path, metavar="FILE", help="(default RUN/bundle.tar.gz)")
+    parser.add_argument("--steps", type=Path, metavar="FILE.csv|.parquet", help="its steps as one table instead")
     parser.add_argument("--sim-log", type=Path, metavar="FILE", help="its steps as DeepRacer's log instead")
     json_option(parser)
 

@@ -33,6 +33,7 @@ from trainer.progress import ProgressLine
 from trainer.publisher import published
 from trainer.run_folder import RunFolder, versions
 from trainer.sim_log import write_sim_log
+from trainer.steps_export import export_steps
 from trainer.store import ask_first, check_free, fetch_run, open_run, store_of
 from trainer.table import lap_table
 from trainer.time_trials import Conditions, TimeTrials, summary
@@ -318,6 +319,10 @@ def export(args: argparse.Namespace) -> int:
     if is_url(args.run):
         return _export_published(args)
     folder = RunFolder.open(args.run)
+    if args.steps is not None:
+        rows = export_steps(folder.path, args.steps)
+        emit(args.json, {"run": str(args.run), "steps": str(args.steps), "rows": rows}, f"{rows} steps: {args.steps}")
+        return 0
     if args.sim_log is not None:
         lines = write_sim_log(folder.path, args.sim_log)
         emit(args.json, {"run": str(args.run), "log": str(args.sim_log), "lines": lines}, f"log: {args.sim_log}")
@@ -355,7 +360,7 @@ def export(args: argparse.Namespace) -> int:
 
 def _export_published(args: argparse.Namespace) -> int:
     """Export a run of a store; its step logs are not there."""
-    if args.out is None or args.sim_log is not None:
+    if args.out is None or args.sim_log is not None or args.steps is not None:
         raise RunError(
             f"{args.run} is a published run: it needs --out, and has no step logs",
             next_step=f"hotlap export {args.run} --out bundle.tar.gz",

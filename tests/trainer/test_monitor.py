@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import hotlap
+from sim.car_spec import CarSpec
 from sim.track import load_track, save_track
 from trainer.errors import RunError
 from trainer.monitor.buckets import Buckets
@@ -22,6 +23,7 @@ from trainer.monitor.tail import Tail
 from trainer.monitor.terminal import table
 from trainer.monitor.traces import Traces
 from trainer.trace_log import HEADER
+from vehicle.config import to_toml
 
 COLUMNS = "steps,wall_s,reward,loss,cpu_percent"
 
@@ -185,6 +187,28 @@ def test_cars_of_several_sources_have_numbers_of_their_own(tmp_path: Path) -> No
     assert found is not None
     assert [list(one.number) for one in found[0]] == [[0, 1, 2, 3], [4, 5, 6]]
     assert [list(one.pictures) for one in found[0]] == [[], [1]]
+
+
+def test_a_run_that_is_over_is_driven_again(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    (run / "inputs" / "car.toml").write_text(to_toml(CarSpec()))
+    write_trace(run, 0, range(3))
+    watched = Monitor(run)
+    try:
+        watched.read_all()
+        found = watched.live(1)
+        assert found["mode"] == "replay" and len(found["cars"]) == 3  # type: ignore[arg-type]
+        assert str(found["picture"]).startswith("data:image/jpeg;base64,")
+        again = watched._replay
+        assert again is not None
+        one, later = (again.at(list(watched.traces.episodes), t_s, 1) for t_s in (0.5, 1.5))  # type: ignore[union-attr]
+        # The point at the front of the car is where the log says, and the car has driven on.
+        ahead = CarSpec().body.front_point_m * np.array([np.cos(np.pi / 2), np.sin(np.pi / 2)])
+        assert one.xy_m[1] + ahead == pytest.approx(load_track("first_oval").center[5], abs=1e-3)
+        assert np.abs(one.pictures[1].astype(int) - later.pictures[1]).mean() > 1.0
+        assert one.pictures[1].std() > 10.0, "a road is seen"
+    finally:
+        watched.close()
 
 
 def test_running_is_over_with_its_process(tmp_path: Path) -> None:

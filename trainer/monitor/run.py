@@ -9,6 +9,7 @@ import math
 import threading
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -19,6 +20,9 @@ from trainer.errors import RunError
 from trainer.monitor.feed import LiveCars, Viewer, is_running
 from trainer.monitor.metrics import PLOTS, Metrics, numbers
 from trainer.monitor.traces import Traces
+
+if TYPE_CHECKING:
+    from trainer.monitor.replay import Replay
 
 _POLL_S = 0.5
 _BREATH_S = 0.004  # between two pieces of a long file, so that requests are answered meanwhile
@@ -57,6 +61,8 @@ class Monitor:
         self.lock = threading.Lock()
         self.reading = True  # not at the end of what there is yet
         self._stop = threading.Event()
+        self._replay: Replay | None = None
+        self._begun_s = time.monotonic()
         self._thread = threading.Thread(target=self._read_on, name="monitor-reader", daemon=True)
 
     def start(self) -> None:
@@ -69,6 +75,8 @@ class Monitor:
         if self._thread.is_alive():
             self._thread.join(10.0)
         self.viewer.close()
+        if self._replay is not None:
+            self._replay.close()
 
     def read_all(self) -> None:
         """Everything there is now, at once."""
@@ -149,8 +157,21 @@ class Monitor:
             if found is not None:
                 cars, age_s = found
                 return self._shown(cars, car, "live" if age_s < _STALE_S else "waiting") | {"age_s": round(age_s, 2)}
+        elif self.traces is not None and self.traces.episodes:
+            return self._again(car)
         begun = running or self.metrics.rows
         return {"mode": "starting" if running or not begun else "over", "cars": []}
+
+    def _again(self, car: int) -> dict[str, object]:
+        """The last episodes, driven again."""
+        assert self.traces is not None
+        with self.lock:
+            episodes = list(self.traces.episodes)
+            if self._replay is None:
+                from trainer.monitor.replay import Replay  # the camera is compiled code, which takes a moment to load
+
+                self._replay = Replay(self.run, self.tracks)
+        return self._shown([self._replay.at(episodes, time.monotonic() - self._begun_s, car)], car, "replay")
 
     def _shown(self, several: list[LiveCars], car: int, mode: str) -> dict[str, object]:
         rows, picture = [], None

@@ -187,7 +187,7 @@ export class Chart {
     pen.lineWidth = 1;
     pen.textAlign = "right";
     pen.textBaseline = "middle";
-    for (const tick of ticks(...ys, 4)) {
+    for (const tick of ticks(...ys, 5)) {
       const y = Math.round(py(tick)) + 0.5;
       pen.beginPath();
       pen.moveTo(MARGIN.left, y);
@@ -206,13 +206,15 @@ export class Chart {
     const { x } = this.data;
     const there = x.map((_, i) => i).filter((i) => curve.mean[i] !== null);
     pen.fillStyle = colour;
-    pen.globalAlpha = 0.22;
+    pen.strokeStyle = colour;
+    pen.lineWidth = 1;
+    pen.globalAlpha = 0.3;
     pen.beginPath();
     there.forEach((i, k) => pen[k ? "lineTo" : "moveTo"](px(x[i]), py(curve.high[i])));
     there.toReversed().forEach((i) => pen.lineTo(px(x[i]), py(curve.low[i])));
     pen.fill();
+    pen.stroke(); // so that a spike of one update is seen
     pen.globalAlpha = 1;
-    pen.strokeStyle = colour;
     pen.lineWidth = 2;
     pen.lineJoin = "round";
     pen.beginPath();

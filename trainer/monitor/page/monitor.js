@@ -8,9 +8,11 @@ const LIVE_MS = 100;
 const STILL_MS = 1000; // nothing drives
 const PLOTS_MS = 1500;
 const HEAT_MS = 4000;
+const two = (number) => String(Math.floor(number)).padStart(2, "0");
+const clock = (s) => (s < 3600 ? `${Math.floor(s / 60)}:${two(s % 60)}` : `${Math.floor(s / 3600)}:${two((s / 60) % 60)} h`);
 const TILES = [
   ["steps", "Steps", (v) => figure(v)],
-  ["wall_s", "Trained", (v) => `${Math.floor(v / 60)}:${String(Math.floor(v % 60)).padStart(2, "0")} min`],
+  ["wall_s", "Trained", (v) => clock(v)],
   ["reward", "Reward", (v) => figure(v)],
   ["progress", "Progress", (v) => `${v.toFixed(0)} %`],
   ["eval_completion", "Completion", (v) => `${(100 * v).toFixed(0)} %`],
