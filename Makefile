@@ -23,7 +23,7 @@ export PYTHON PIP_FLAGS
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup lint unit check test demo bench mutants test-firmware test-pages test-kernel test-systemd test-arm install-car clean
+.PHONY: help setup lint unit check test demo bench mutants test-firmware test-pages test-kernel test-systemd test-arm test-machines install-car clean
 
 help: ## say what there is
 	@printf 'make TARGET, with TARGET one of:\n'
@@ -45,10 +45,14 @@ unit: $(READY)
 
 check: lint unit ## ruff, mypy, import layers and the quick tests, under 90 s
 
-# The slow tests run one by one: many of them time real processes, which must have the machine to themselves. On a shared
-# machine another tenant can take it away for a moment; one that fails is tried once more, and pytest says so.
+# Rooms whose slow tests time no real process, so that two may run at once; the others have the machine to themselves.
+# On a shared machine another tenant can take it away for a moment; one that fails is tried once more, and pytest says so.
+SLOW := (slow or learning) and not (firmware or pages or kernel or systemd or arm) or firmware and not slow
+UNTIMED := tests/sim tests/trainer tests/calibration tests/firmware tests/firmware_bridge
+
 test: check ## check, the slow and the learning tests, and the quick ones of the firmware
-	@$(VENV)/bin/pytest -m "(slow or learning) and not (firmware or pages or kernel or systemd or arm) or firmware and not slow" --reruns 1
+	@$(VENV)/bin/pytest -q -n 2 --reruns 1 -m "$(SLOW)" $(UNTIMED)
+	@$(VENV)/bin/pytest --reruns 1 -m "$(SLOW)" $(UNTIMED:%=--ignore=%)
 
 demo: $(READY) ## train about 90 s, export, five time trials, video and plot, then three laps through gate and pilot
 	@if [ -e $(DEMO) ] && [ ! -e $(DEMO_MARK) ]; then \
@@ -88,6 +92,11 @@ test-systemd: $(READY) ## as root: the services under a real systemd, in a conta
 
 test-arm: $(READY) ## as root: the base install as aarch64 programs, under qemu-user
 	$(call MACHINE_TEST,arm)
+
+# What CI does: all three kinds, where their tools install; elsewhere they are skipped, and pytest says why.
+test-machines: $(READY)
+	@for kind in kernel systemd arm; do $(PY) -m tests.machine.needs $$kind || true; done
+	@$(VENV)/bin/pytest -m "kernel or systemd or arm" tests/machine
 
 mutants: $(READY) ## change the gate's code in 1200 ways and see the tests fail (half an hour)
 	@nice -n 10 $(PY) tools/mutate_gate.py

@@ -25,7 +25,7 @@ from vehicle.errors import GateError, VehicleError
 from vehicle.links import request
 from vehicle.parent import ENVIRONMENT
 
-START_TIMEOUT_S = 30.0  # importing OpenCV and ONNX Runtime on a Pi from a cold SD card takes some seconds
+START_TIMEOUT_S = 60.0  # importing OpenCV and ONNX Runtime from a cold SD card, on the smallest Pi
 _STOP_TIMEOUT_S = 5.0
 _PILOT_RESTARTS = 5
 _RESTART_PAUSE_S = 1.0
