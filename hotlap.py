@@ -256,6 +256,24 @@ def _export_options(parser: argparse.ArgumentParser) -> None:
     json_option(parser)
 
 
+def _sweep_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("plan", type=Path, nargs="?", metavar="PLAN.toml", help="a run's TOML with lists and ranges")
+    parser.add_argument("--out", type=Path, required=True, metavar="SWEEP", help="the sweep's folder")
+    parser.add_argument("--track", action="append", metavar="T", help="of every trial; repeat for several")
+    parser.add_argument("--reward", action="append", type=Path, metavar="FILE", help="repeat to compare reward files")
+    parser.add_argument("--samples", type=COUNT, metavar="N", help="draw N combinations (default: all)")
+    parser.add_argument("--time-limit", dest="time_limit_s", type=DURATION, metavar="90s", help="of each trial")
+    parser.add_argument("--steps", type=COUNT, metavar="N", help="of each trial")
+    parser.add_argument("--trials", type=COUNT, metavar="N", help="time trials that judge each run (default 10)")
+    parser.add_argument("--action-space", type=Path, metavar="FILE", help="a DeepRacer model_metadata.json")
+    parser.add_argument("--car", type=Path, metavar="FILE", help="the car's TOML")
+    parser.add_argument("--store", metavar="URL", help="publish trial NNN at URL/NNN")
+    parser.add_argument("--engine", choices=("local", "ray"), default="local", help="(default: one after the other)")
+    parser.add_argument("--cpus", type=COUNT, default=1, metavar="N", help="of a trial with --engine ray (default 1)")
+    parser.add_argument("--resume", action="store_true", help="go on with the sweep in --out")
+    json_option(parser)
+
+
 def _import_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", type=Path, metavar="FOLDER|FILE", help="DeepRacer's custom_files, or one of its files")
 
@@ -341,6 +359,17 @@ def _export(args: argparse.Namespace) -> int:
     from trainer.commands import export
 
     return export(args)
+
+
+def _sweep(args: argparse.Namespace) -> int:
+    if not (args.plan or args.reward or args.resume):
+        raise UsageError(
+            "hotlap sweep: nothing to try: neither PLAN.toml, --reward files nor --resume were given",
+            next_step="write ppo.learning_rate = [3e-4, 1e-3] into plan.toml, then hotlap sweep plan.toml --out SWEEP",
+        )
+    from trainer.sweep import sweep
+
+    return sweep(args)
 
 
 def _import(args: argparse.Namespace) -> int:
@@ -442,6 +471,7 @@ COMMANDS = (
     Command("import", "check DeepRacer's files, and say what will differ", _import_options, _import),
     Command("train", "train a policy from camera pixels", _train_options, _train),
     Command("monitor", "show a training, running or finished, on a web page", _monitor_options, _monitor),
+    Command("sweep", "try hyperparameters and reward files, with a leaderboard", _sweep_options, _sweep),
     Command("evaluate", "time trials of an exported bundle, from its ONNX file", _evaluate_options, _evaluate),
     Command("export", "write a run's best checkpoint as a bundle", _export_options, _export),
     Command("drive", "drive the simulated car, or a real one, with an installed model", _drive_options, _drive),
