@@ -73,7 +73,7 @@ def train(args: argparse.Namespace) -> int:
         if not config.race.count:
             check_for_empty_road(reward)
         else:
-            _check_race(config, tracks)
+            check_race(config, tracks)
         car = load_car(args.car)
         originals = imported.verbatim() if imported is not None else {}
         if store is not None:
@@ -163,7 +163,7 @@ def _race(race: RaceSpec, args: argparse.Namespace) -> RaceSpec:
     return race
 
 
-def _check_race(config: RunConfig, tracks: Sequence[Track]) -> None:
+def check_race(config: RunConfig, tracks: Sequence[Track]) -> None:
     """Raise SimError where the objects have no room, RunError where the method knows no objects."""
     for track in tracks:
         check_room(config.race, track.name, track.length_m)

@@ -29,10 +29,11 @@ from sim.car_spec import load_car
 from sim.commands import emit
 from sim.reward import check_for_empty_road, load_reward
 from sim.track import load_track
+from trainer.commands import check_race
 from trainer.errors import RunError
 from trainer.metrics_log import replace_text
 from trainer.run_folder import RunFolder
-from trainer.sweep_plan import REWARD, Plan, read_plan
+from trainer.sweep_plan import REWARD, read_plan
 from trainer.training import NO_TIME_LIMIT_S, stop_signals
 from vehicle.action_space import default_action_space, load_action_space
 from vehicle.child import ROOT, child_environment
@@ -168,20 +169,22 @@ def _made(args: argparse.Namespace) -> Sweep:
     chosen = plan.choices.get(REWARD, (plan.fixed.get(REWARD),))
     assert isinstance(chosen, tuple)
     rewards = {name: load_reward(None if name is None else Path(name)) for name in chosen}
-    for reward in rewards.values():
-        check_for_empty_road(reward)
-    trials = _named(plan)
-    for trial in trials:
-        reward = rewards[trial["settings"].get(REWARD, plan.fixed.get(REWARD))]
-        RunFolder.create(path / trial["name"], plan.config(trial["settings"]), tracks, reward, space, car)
+    trials = [{"name": f"{number:03d}", "settings": each} for number, each in enumerate(plan.trials(), start=1)]
+    runs = [
+        (trial["name"], plan.config(trial["settings"]), rewards[trial["settings"].get(REWARD, plan.fixed.get(REWARD))])
+        for trial in trials
+    ]
+    for _, config, reward in runs:
+        if config.race.count:
+            check_race(config, tracks)
+        else:
+            check_for_empty_road(reward)
+    for name, config, reward in runs:
+        RunFolder.create(path / name, config, tracks, reward, space, car)
     content = {"trials": trials, "judged_by": plan.sweep.trials, "store": args.store}
     # Last, since a folder with it counts as a sweep.
     replace_text(path / "sweep.json", json.dumps(content, indent=1))
     return Sweep(path)
-
-
-def _named(plan: Plan) -> list[Trial]:
-    return [{"name": f"{number:03d}", "settings": each} for number, each in enumerate(plan.trials(), start=1)]
 
 
 def _one_by_one(found: Sweep, args: argparse.Namespace) -> None:

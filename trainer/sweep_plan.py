@@ -212,6 +212,8 @@ def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def _choice(key: str, value: Any, where: str) -> Choice | None:
     """The choice that a value stands for; None for a plain value."""
     if isinstance(value, list):
+        if typing.get_origin(_kind(key)) is tuple and not (value and all(isinstance(v, list) for v in value)):
+            return None  # an array is this key's plain value; [[...], [...]] are two of them
         if not value:
             raise ConfigError(f"{where}: {key} = [] is an empty list", next_step=f"give {key} values, or leave it out")
         doubled = [v for v in value if value.count(v) > 1]

@@ -51,6 +51,7 @@ def run_trial(path: Path, trials: int, address: str | None = None) -> dict[str, 
     judges = TimeTrials(
         training.tracks, trials, action_space=bundle.action_space, car=training.car,
         control_hz=training.config.control_hz, threads=training.threads,
+        race=training.config.race,
     )  # fmt: skip
     try:
         figures = summary(judges.run(OnnxPolicy(bundle).act))

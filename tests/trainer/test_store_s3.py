@@ -246,6 +246,7 @@ def train(folder: Path, *words: object) -> list[object]:
 
 
 @pytest.mark.learning
+@pytest.mark.timeout(900)
 def test_a_run_from_training_to_another_machine(server: S3Server, tmp_path: Path) -> None:
     address = "s3://laps/runs/first"
     done = hotlap(*train(tmp_path, "--store", address, "--steps", 256))
@@ -280,6 +281,7 @@ def test_a_run_from_training_to_another_machine(server: S3Server, tmp_path: Path
 
 
 @pytest.mark.learning
+@pytest.mark.timeout(900)
 def test_a_server_killed_and_started_again_under_a_training(server: S3Server, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "hotlap", *map(str, train(tmp_path, "--store", "s3://laps/r")), "--json"]
     command += ["--time-limit", "60s"]
@@ -304,6 +306,7 @@ def test_a_server_killed_and_started_again_under_a_training(server: S3Server, tm
 
 
 @pytest.mark.learning
+@pytest.mark.timeout(900)
 def test_a_store_that_is_down_from_the_beginning_stops_nothing(server: S3Server, tmp_path: Path) -> None:
     server.kill()
     done = hotlap(*train(tmp_path, "--store", "s3://laps/run", "--steps", 64))

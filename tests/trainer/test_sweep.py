@@ -46,6 +46,12 @@ def test_lists_are_combined(tmp_path: Path) -> None:
     assert len(trials) == 6 and trials[0] == {"seed": 1, "ppo.clip": 0.1} and trials[-1] == {"seed": 2, "ppo.clip": 0.3}
 
 
+def test_an_array_is_the_plain_value_of_a_key_that_takes_one(tmp_path: Path) -> None:
+    text = "[race]\nrace = 'head_to_bot'\nlane_change_every_s = [[1.0, 2.0], [3.0, 4.0]]\n"
+    assert [t["race.lane_change_every_s"] for t in plan_of(tmp_path, text)] == [[1.0, 2.0], [3.0, 4.0]]
+    assert plan_of(tmp_path, "seed = [1, 2]\nrace.lane_change_every_s = [1.0, 2.0]") == [{"seed": 1}, {"seed": 2}]
+
+
 def test_keys_in_quotes_are_the_same(tmp_path: Path) -> None:
     assert plan_of(tmp_path, '"ppo.clip" = [0.1, 0.2]') == plan_of(tmp_path, "[ppo]\nclip = [0.1, 0.2]")
 
@@ -181,6 +187,7 @@ def check_finished(folder: Path, out: str) -> dict[str, Any]:
 
 @pytest.mark.slow
 @pytest.mark.learning
+@pytest.mark.timeout(900)
 def test_a_sweep_from_beginning_to_end(tmp_path: Path) -> None:
     with start(*sweep_words(tmp_path, 64)) as process:
         out, err = process.communicate(timeout=280)
@@ -202,6 +209,7 @@ def _kill(process: subprocess.Popen[str]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.learning
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("end", [_interrupt, _kill], ids=["Ctrl-C", "kill -9"])
 def test_a_sweep_goes_on_after(end: Callable[[subprocess.Popen[str]], None], tmp_path: Path) -> None:
     words = sweep_words(tmp_path, 10**7)
@@ -226,6 +234,7 @@ def test_a_sweep_goes_on_after(end: Callable[[subprocess.Popen[str]], None], tmp
 
 @pytest.mark.slow
 @pytest.mark.learning
+@pytest.mark.timeout(900)
 def test_ray_runs_the_same_trials(tmp_path: Path) -> None:
     pytest.importorskip("ray.tune", reason="Ray Tune is not installed: pip install 'hotlap[scale]'")
     with start(*sweep_words(tmp_path, 64, "--engine", "ray")) as process:
