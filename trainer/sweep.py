@@ -169,18 +169,18 @@ def _made(args: argparse.Namespace) -> Sweep:
     chosen = plan.choices.get(REWARD, (plan.fixed.get(REWARD),))
     assert isinstance(chosen, tuple)
     rewards = {name: load_reward(None if name is None else Path(name)) for name in chosen}
-    trials = [{"name": f"{number:03d}", "settings": each} for number, each in enumerate(plan.trials(), start=1)]
-    runs = [
-        (trial["name"], plan.config(trial["settings"]), rewards[trial["settings"].get(REWARD, plan.fixed.get(REWARD))])
-        for trial in trials
-    ]
-    for _, config, reward in runs:
+    trials: list[Trial] = [{"name": f"{k:03d}", "settings": each} for k, each in enumerate(plan.trials(), start=1)]
+    runs = []
+    for trial in trials:
+        config = plan.config(trial["settings"])
+        reward = rewards[trial["settings"].get(REWARD, plan.fixed.get(REWARD))]
         if config.race.count:
             check_race(config, tracks)
         else:
             check_for_empty_road(reward)
-    for name, config, reward in runs:
-        RunFolder.create(path / name, config, tracks, reward, space, car)
+        runs.append((path / str(trial["name"]), config, reward))
+    for folder, config, reward in runs:
+        RunFolder.create(folder, config, tracks, reward, space, car)
     content = {"trials": trials, "judged_by": plan.sweep.trials, "store": args.store}
     # Last, since a folder with it counts as a sweep.
     replace_text(path / "sweep.json", json.dumps(content, indent=1))
