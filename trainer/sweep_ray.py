@@ -53,7 +53,7 @@ def run_on_ray(found: Sweep, args: argparse.Namespace) -> None:
         class Keep(tune.Callback):  # type: ignore[misc]
             """Each result as soon as it is there: a sweep that is killed has kept what was finished."""
 
-            def on_trial_result(self, iteration: int, trials_: Any, trial: Any, result: Any, **info: Any) -> None:
+            def on_trial_result(self, result: dict[str, Any], **info: Any) -> None:
                 outcome = result.get("outcome")
                 if outcome is not None and (outcome.get("finished") or "error" in outcome):
                     found.finish(trials[Path(result["config"]["spec"]["path"]).name], outcome)
