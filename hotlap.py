@@ -184,7 +184,7 @@ def _train_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--steps", type=COUNT, metavar="N", help="stop after N environment steps")
     parser.add_argument("--seed", type=WHOLE, default=None, metavar="S", help="(default 0)")
-    parser.add_argument("--reward", type=Path, metavar="FILE", help="a file with reward_function(params)")
+    parser.add_argument("--reward", type=Path, metavar="FILE", help="a reward_function(params), or a shipped name")
     parser.add_argument("--action-space", type=Path, metavar="FILE", help="a DeepRacer model_metadata.json")
     parser.add_argument("--config", type=Path, metavar="FILE", help="the run's TOML; options here win over it")
     parser.add_argument("--deepracer", type=Path, metavar="FOLDER", help="DeepRacer's custom_files, as they are")

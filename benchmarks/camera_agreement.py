@@ -24,6 +24,7 @@ from sim.camera import Atlas, Optics, RoadCamera
 from sim.car_spec import CameraSpec
 from sim.look import draw_surface, nominal_appearance, random_appearance
 from sim.mujoco_view import MujocoCamera
+from sim.objects import BOT_CAR_HEIGHT_M, BOT_CAR_M, BOX_M
 from sim.threads import Workers
 from sim.track import Track, load_track
 
@@ -33,6 +34,7 @@ TRACKS = ("first_oval", "hairpin_alley", "snake_pass")
 REAL_TRACK = Path(__file__).resolve().parents[1] / ".." / "shared" / "data" / "tracks" / "reinvent_base.npy"
 LOOKS = 4  # of each track, the first is the nominal one
 BOXES = 2
+RACE_OBJECTS = 3
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,38 @@ def draw_scenes(tracks: Sequence[Track], n: int, seed: int) -> Scenes:
     return Scenes(road, tuple(names), poses, np.arange(n, dtype=np.uint64), below)
 
 
+def with_race_objects(scenes: Scenes, tracks: Sequence[Track], seed: int) -> Scenes:
+    """The same poses with DeepRacer's boxes (even cars) or bot cars (odd ones) on the road around them.
+
+    Up to ``RACE_OBJECTS``, near and far, partly outside of the picture, partly hidden by each other.
+    """
+    rng = np.random.default_rng(seed)
+    old = scenes.road
+    road = RoadCamera(old.atlas, old.n, CameraSpec(), Workers(1), boxes=RACE_OBJECTS)
+    road.surface[:], road.cams[:] = old.surface, old.cams
+    box, bot = (BOX_M[0] / 2, BOX_M[1] / 2, 0.25), (BOT_CAR_M[0] / 2, BOT_CAR_M[1] / 2, BOT_CAR_HEIGHT_M)
+    for car in range(road.n):
+        center = tracks[road.surface[car] // LOOKS].center[:-1]
+        step = np.roll(center, -1, axis=0) - center
+        normal = np.stack([-step[:, 1], step[:, 0]], axis=1) / np.linalg.norm(step, axis=1, keepdims=True)
+        places = center + normal * rng.choice([-0.2, 0.2], (len(center), 1))
+        away = places - scenes.poses[car, :2]
+        distance = np.linalg.norm(away, axis=1)
+        yaw = 2 * np.arctan2(scenes.poses[car, 6], scenes.poses[car, 3])
+        cosine = (away @ [np.cos(yaw), np.sin(yaw)]) / np.maximum(distance, 1e-9)
+        seen = np.flatnonzero((distance > 0.6) & (distance < 5) & (cosine > 0.7))
+        count = 0
+        for place in rng.permutation(seen):
+            taken = road.boxes[car, :count, : kernel.BOX_YAW]
+            if count < RACE_OBJECTS and (np.linalg.norm(taken - places[place], axis=1) > 0.7).all():
+                heading = np.arctan2(step[place, 1], step[place, 0])
+                size = box if car % 2 == 0 else bot
+                road.boxes[car, count] = [*places[place], heading, *size, rng.integers(10, 245)]
+                count += 1
+        road.box_counts[car] = count
+    return replace(scenes, road=road)
+
+
 def draw_both(scenes: Scenes) -> tuple[Frames, Frames]:
     """The pictures of the road camera and of MuJoCo's renderer, (n, 120, 160) each, before light and lens."""
     ours, theirs = (np.zeros((len(scenes.poses), kernel.HEIGHT, kernel.WIDTH), np.uint8) for _ in range(2))
@@ -210,7 +244,9 @@ def main() -> None:
     pick = np.linspace(0, args.poses - 1, min(args.rows, args.poses)).astype(int)
     if not cv2.imwrite(str(args.out), side_by_side(ours[pick], theirs[pick])):
         raise SystemExit(f"cannot write {args.out}")
-    print(json.dumps({**figures(scenes, ours, theirs), **speeds(scenes), "picture": str(args.out)}, indent=2))
+    races = with_race_objects(scenes, shipped_and_real_tracks(), args.seed)
+    found = {**figures(scenes, ours, theirs), "races": figures(races, *draw_both(races))}
+    print(json.dumps({**found, **speeds(scenes), "picture": str(args.out)}, indent=2))
 
 
 if __name__ == "__main__":

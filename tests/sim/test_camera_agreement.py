@@ -8,7 +8,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks.camera_agreement import Scenes, draw_both, draw_scenes, figures, shipped_and_real_tracks
+from benchmarks.camera_agreement import (
+    Scenes,
+    draw_both,
+    draw_scenes,
+    figures,
+    shipped_and_real_tracks,
+    with_race_objects,
+)
 from sim import mujoco_view
 from sim.camera import Atlas, Optics, RoadCamera
 from sim.camera_kernel import HEIGHT, WIDTH
@@ -85,6 +92,28 @@ def test_mean_difference_below_the_horizon_is_small_for_every_appearance(
     assert len(found["by_appearance"]) == len(scenes.names)
     assert found["worst_pose"] <= 6.0, found
     assert abs(found["mean_signed_difference"]) <= 0.75, found
+
+
+def test_boxes_and_bot_cars_agree_near_far_cut_off_and_hidden(
+    pictures: tuple[Scenes, np.ndarray, np.ndarray],
+) -> None:
+    scenes = with_race_objects(pictures[0], shipped_and_real_tracks(), seed=5)
+    counts = scenes.road.box_counts.copy()
+    assert (counts >= 2).mean() > 0.5
+    ours, theirs = draw_both(scenes)
+    scenes.road.box_counts[:] = 0
+    empty = np.zeros_like(ours)
+    scenes.road.render(scenes.poses, scenes.seeds, empty, lens=False)
+    there = ours != empty
+    difference = np.abs(ours.astype(int) - theirs)
+    assert 0.05 < there.mean() < 0.6
+    assert (there[:, :, 0].any(axis=1) | there[:, :, -1].any(axis=1)).mean() > 0.1, "some are cut off"
+    assert figures(scenes, ours, theirs)["mean_abs_difference"] <= 2.0, "the promise is 4"
+    assert difference[there].mean() <= 2.0
+    boxes, bots = difference[0::2][there[0::2]], difference[1::2][there[1::2]]
+    assert boxes.mean() <= 2.0 and bots.mean() <= 3.0
+    # An object in the wrong order of depth would be some hundred pixels of another gray.
+    assert (difference[there] > 20).mean() < 0.03
 
 
 def test_the_comparison_notices_a_camera_that_is_slightly_wrong(

@@ -247,3 +247,14 @@ def test_closing_twice_is_closing_once() -> None:
     env.close()
     env.close()
     env.unwrapped.close()
+
+
+def test_a_race_puts_objects_on_the_road() -> None:
+    env = TimeTrialEnv(race="object_avoidance")
+    try:
+        _, info = env.reset(seed=1)
+        assert len(info["params"]["objects_location"]) == 4
+    finally:
+        env.close()
+    with pytest.raises(ConfigError, match="race"):
+        TimeTrialEnv(race="grand_prix")
