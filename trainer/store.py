@@ -25,8 +25,8 @@ _ASK_TIMEOUT_S = 5.0  # before a training begins somebody is waiting
 _STATE = "store.json"
 # What a run is in a store. DeepRacer's step logs stay where they were driven: a gigabyte an hour is no model.
 _FILES = (
-    "config.toml", "versions.json", "metrics.csv", "bundle.tar.gz", "checkpoints/last.pt", "checkpoints/best.pt",
-    "inputs/**/*", "model/*", "ip/*", "metrics/**/*",
+    "config.toml", "versions.json", "metrics.csv", "events.jsonl", "bundle.tar.gz", "checkpoints/last.pt",
+    "checkpoints/best.pt", "inputs/**/*", "model/*", "ip/*", "metrics/**/*",
 )  # fmt: skip
 # Makes a folder a run, and is fetched last.
 _LAST = "config.toml"
@@ -93,7 +93,7 @@ class Writer:
             entry, data = self._entry(path)
             entries[name] = entry
             if entry.sha256 not in there:
-                self.store.backend.put(entry.object, path.read_bytes() if data is None else data)
+                self.store.backend.put(entry.object, _begin(path, entry.size_bytes) if data is None else data)
                 there.add(entry.sha256)
         manifest = Manifest(before.version + 1 if before is not None else 1, self.name, entries)
         if before is not None and before.writer == self.name and before.files == entries:
@@ -127,7 +127,7 @@ class Writer:
         key = (stat.st_ino, stat.st_size, stat.st_mtime_ns)
         data = None
         if key not in self._hashes:
-            data = path.read_bytes()
+            data = _begin(path, stat.st_size)
             self._hashes[key] = hashlib.sha256(data).hexdigest()
         return Entry(self._hashes[key], stat.st_size), data
 
@@ -195,6 +195,12 @@ def fetch_run(store: Store, folder: Path) -> RunFolder:
         run.write(name, files[name])
     (folder / "checkpoints").mkdir(exist_ok=True)
     return run
+
+
+def _begin(path: Path, size_bytes: int) -> bytes:
+    """A file as it was when it had this size: one that is a log may have grown since."""
+    with open(path, "rb") as file:
+        return file.read(size_bytes)
 
 
 def _version(number: int) -> str:

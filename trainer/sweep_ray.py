@@ -7,6 +7,7 @@ machine both are as with the embedded engine.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,7 +68,9 @@ def run_on_ray(found: Sweep, args: argparse.Namespace) -> None:
                 failure_config=tune.FailureConfig(max_failures=2),  # a trial goes on from its last checkpoint
             ),
         )  # fmt: skip
-        for failed in tuner.fit().errors:
+        with contextlib.redirect_stdout(sys.stderr):  # stdout is the leaderboard's
+            outcome = tuner.fit()
+        for failed in outcome.errors:
             print(f"hotlap: a trial has failed on Ray: {str(failed).splitlines()[-1]}", file=sys.stderr)
     finally:
         if started:

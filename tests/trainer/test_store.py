@@ -126,6 +126,18 @@ def test_what_is_no_address(address: str) -> None:
     assert caught.value.fault == "bad_address"
 
 
+def test_a_log_that_grows_meanwhile_is_published_as_it_was(run: Path, store: Store) -> None:
+    (run / "events.jsonl").write_text("one\n")
+    writer, files = Writer(run, store), files_of(run)
+    entry, data = writer._entry(files["events.jsonl"])
+    assert (entry.size_bytes, data) == (4, b"one\n")
+    stat = (run / "events.jsonl").stat()
+    with open(run / "events.jsonl", "a") as file:
+        file.write("two\n")
+    writer._hashes[stat.st_ino, 8, (run / "events.jsonl").stat().st_mtime_ns] = "0" * 64  # as if it had been known
+    assert store.read(Writer(run, store).publish(files).files["events.jsonl"]) == b"one\ntwo\n"
+
+
 # --- whose run it is --------------------------------------------------------------------------------------------------
 
 
