@@ -97,6 +97,8 @@ def test_a_training_is_watched(chromium: Chromium, tmp_path: Path) -> None:
             assert (run / "live" / "0.cars").is_file()
             tab.locator("#car").select_option("7")
             wait(tab, lambda: "Car 7" in says(tab, "#view-note"), "car 7 is shown")
+            rows = run / "live" / "metrics.csv"
+            wait(tab, lambda: rows.read_text().count("\n") > 4, "four updates")
             wait(tab, lambda: "policy 2." in label(tab, "entropy"), "the entropy is drawn")
             assert [tab.locator(f"#plot-{plot.key}").count() for plot in PLOTS] == [1] * len(PLOTS)
             for plot in ("reward", "completion", "loss", "entropy", "speed", "cpu", "memory"):

@@ -52,7 +52,7 @@ function range(values, least) {
   if (low > high) {
     return null;
   }
-  const spare = Math.max(0.06 * (high - low), least, 1e-3 * Math.abs(high));
+  const spare = Math.max(0.06 * (high - low), least, 0.02 * Math.abs(high)); // what hardly changes looks so
   return [low >= 0 && low < spare * 4 ? 0 : low - spare, high + spare];
 }
 
@@ -155,14 +155,13 @@ export class Chart {
     pen.clearRect(0, 0, width, height);
     pen.font = `12px ${getComputedStyle(document.body).fontFamily}`;
     pen.fillStyle = css("--muted");
-    const xs = range(x, 1e-9);
+    const xs = x.length ? [0, Math.max(...x, 1e-9)] : null; // a run begins at 0
     const ys = range(curves.flatMap((curve) => [...curve.low, ...curve.high]), 1e-6);
     if (!xs || !ys) {
       pen.textAlign = "center";
       pen.fillText("not measured yet", width / 2, height / 2);
       return;
     }
-    xs[1] = Math.max(...x) > xs[0] ? Math.max(...x) : xs[1];
     const [w, h] = [width - MARGIN.left - MARGIN.right, height - MARGIN.top - MARGIN.bottom];
     const px = (value) => MARGIN.left + ((value - xs[0]) / (xs[1] - xs[0])) * w;
     const py = (value) => MARGIN.top + (1 - (value - ys[0]) / (ys[1] - ys[0])) * h;
