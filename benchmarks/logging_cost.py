@@ -122,11 +122,12 @@ def main() -> None:
                 page.wait()
                 assert page.stdout is not None
                 page.stdout.close()
-    cpu_of = {kind: median(cpu / steps for steps, _, cpu in both[kind].turns) for kind in KINDS}
-    pace = {kind: median(steps / seconds for steps, seconds, _ in both[kind].turns) for kind in KINDS}
-    share = cpu_of["off"] / cpu_of["on"]
+    # Turn by turn, since the two of a turn met the same machine.
+    pairs = list(zip(both["off"].turns, both["on"].turns, strict=True))
+    share = median((off[2] / off[0]) / (on[2] / on[0]) for off, on in pairs)
+    pace = median((on[0] / on[1]) / (off[0] / off[1]) for off, on in pairs)
     print(f"by processor time, throughput with everything on is {share:.3f} of that with everything off; "
-          f"by the clock, with page and viewer on the same {os.cpu_count()} cores, {pace['on'] / pace['off']:.3f} "
+          f"by the clock, with page and viewer on the same {os.cpu_count()} cores, {pace:.3f} "
           f"(wanted: at least {WANTED})")  # fmt: skip
 
 

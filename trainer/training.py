@@ -180,7 +180,11 @@ class Training:
                 except HotlapError:
                     self._finish()
                     raise
-                self._evaluate()
+                last = self._evaluate()
+                if self.rows:
+                    self.rows[-1] |= last
+                if self._scalars is not None:
+                    self._scalars.add({"steps": float(self.learner.steps)} | last)
                 self._finish()
         finally:
             env.close()
@@ -228,7 +232,7 @@ class Training:
         """Look for the first lap (unless not ``looks``), evaluate, checkpoint and report, each when it is due."""
         now = self.elapsed_s()
         if looks and self.progress.first_lap_s is None and now - self._last_look > self._look_cost / _FIRST_LAP_SHARE:
-            self._look_for_first_lap()
+            figures = figures | self._look_for_first_lap()
         row = {"steps": float(self.learner.steps), "wall_s": self.elapsed_s()} | figures | self._system.read()
         waited = now - self._last_evaluation
         pause = max(self.config.evaluate_every_s, self._evaluation_cost / _EVALUATION_SHARE)
@@ -255,7 +259,8 @@ class Training:
 
     # -- judging ----------------------------------------------------------------------------------------------------
 
-    def _look_for_first_lap(self) -> None:
+    def _look_for_first_lap(self) -> dict[str, float]:
+        """Figures of an evaluation, once there is a lap."""
         begun = self.elapsed_s()
         trials = self._first_lap.run(self.drive)
         self._last_look = self.elapsed_s()
@@ -263,7 +268,8 @@ class Training:
         if any(t.completed for t in trials):
             self.progress.first_lap_s = self._last_look
             self.progress.first_lap_steps = self.learner.steps
-            self._evaluate()
+            return self._evaluate()
+        return {}
 
     def _evaluate(self) -> dict[str, float]:
         """Time trials with the present policy; the best so far becomes the bundle."""
