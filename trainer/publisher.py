@@ -1,7 +1,7 @@
 """A thread that keeps a store up to date with a run folder, and never keeps the training waiting.
 
-The training says when it has saved something. That moment is kept as hard links, which costs a fraction of a
-millisecond: every file of a run is replaced, or grows. Of moments that wait only the newest is published. A store
+The training says when it has saved something. That moment is kept as hard links, which costs some
+milliseconds: every file of a run is replaced, or grows. Of moments that wait only the newest is published. A store
 that is down, slow or full is tried again, less and less often; meanwhile the training goes on.
 """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import hotlap
 import trainer.publisher
 from trainer.errors import RunError
 from trainer.publisher import Publisher
@@ -308,3 +310,11 @@ def test_anothers_store_is_left_alone(run: Path, store: Store, tmp_path: Path) -
     assert "another run" in str(publisher.result["error"])
     with local_bundle(store.address) as path:
         assert path is not None and path.read_text() == "bundle.tar.gz 7"
+
+
+def test_a_car_without_the_extra_is_told_what_to_install(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "obstore", None)
+    assert hotlap.main(["flash", "s3://laps/run", "--car", "hotlap.local", "--json"]) == 2
+    assert json.loads(capsys.readouterr().out)["error"]["next"] == "pip install 'hotlap[scale]'"
