@@ -59,8 +59,6 @@ def test_only_working_commands_are_listed(capsys: pytest.CaptureFixture[str]) ->
     text = capsys.readouterr().out
     for row in hotlap.COMMANDS:
         assert re.search(rf"^    {row.name}\s", text, re.MULTILINE)
-    for later in ("sweep",):
-        assert not re.search(rf"^    {later}\s", text, re.MULTILINE)
 
 
 # --- durations and numbers --------------------------------------------------------------------------------------------
