@@ -33,11 +33,13 @@ from trainer.commands import check_race
 from trainer.errors import RunError
 from trainer.metrics_log import replace_text
 from trainer.run_folder import RunFolder
+from trainer.store import ask_first, check_free
 from trainer.sweep_plan import REWARD, read_plan
 from trainer.training import NO_TIME_LIMIT_S, stop_signals
 from vehicle.action_space import default_action_space, load_action_space
 from vehicle.child import ROOT, child_environment
 from vehicle.parent import ENVIRONMENT
+from vehicle.store import open_store
 
 FIGURES = ("completion_rate", "mean_lap_time_s", "best_lap_time_s", "first_lap_s", "steps", "wall_s")
 _STOP_WAIT_S = 120.0  # a trial that is stopped evaluates and saves
@@ -179,6 +181,8 @@ def _made(args: argparse.Namespace) -> Sweep:
         else:
             check_for_empty_road(reward)
         runs.append((path / str(trial["name"]), config, reward))
+    if args.store:
+        ask_first(open_store(f"{args.store}/{trials[0]['name']}"), check_free)
     for folder, config, reward in runs:
         RunFolder.create(folder, config, tracks, reward, space, car)
     content = {"trials": trials, "judged_by": plan.sweep.trials, "store": args.store}

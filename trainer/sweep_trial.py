@@ -6,9 +6,12 @@ training as they stop ``hotlap train``, with everything saved.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +42,20 @@ def run_trial(path: Path, trials: int, address: str | None = None) -> dict[str, 
         HotlapError: the run cannot be trained.
     """
     folder = RunFolder.open(path)
+    with _alone(path):
+        return _run(folder, trials, address)
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Wait for a trial of a sweep that was killed a moment ago: it is still saving."""
+    with open(path / ".trial.lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _run(folder: RunFolder, trials: int, address: str | None) -> dict[str, Any]:
+    path = folder.path
     with ProgressLine() as line, published(path, store_of(address, path) if address else None) as publisher:
         training = Training(folder, folder.config())
         training.report = lambda row, progress: line.show(row, training.share(), progress.first_lap_s)
