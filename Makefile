@@ -48,11 +48,12 @@ check: lint unit ## ruff, mypy, import layers and the quick tests, under 90 s
 # Rooms whose slow tests time no real process, so that two may run at once; the others have the machine to themselves.
 # On a shared machine another tenant can take it away for a moment; one that fails is tried once more, and pytest says so.
 SLOW := (slow or learning) and not (firmware or pages or kernel or systemd or arm) or firmware and not slow
-UNTIMED := tests/sim tests/trainer tests/calibration tests/firmware tests/firmware_bridge
+UNTIMED := sim trainer calibration firmware firmware_bridge browser
+TIMED := tests/browser/test_lost.py
 
 test: check ## check, the slow and the learning tests, and the quick ones of the firmware
-	@$(VENV)/bin/pytest -q -n 2 --reruns 1 -m "$(SLOW)" $(UNTIMED)
-	@$(VENV)/bin/pytest --reruns 1 -m "$(SLOW)" $(UNTIMED:%=--ignore=%)
+	@$(VENV)/bin/pytest -q -n 2 --reruns 1 -m "$(SLOW)" $(UNTIMED:%=tests/%) $(TIMED:%=--ignore=%)
+	@$(VENV)/bin/pytest --reruns 1 -m "$(SLOW)" tests $(TIMED) $(UNTIMED:%=--ignore=tests/%)
 
 demo: $(READY) ## train about 90 s, export, five time trials, video and plot, then three laps through gate and pilot
 	@if [ -e $(DEMO) ] && [ ! -e $(DEMO_MARK) ]; then \
@@ -96,7 +97,7 @@ test-arm: $(READY) ## as root: the base install as aarch64 programs, under qemu-
 # What CI does: all three kinds, where their tools install; elsewhere they are skipped, and pytest says why.
 test-machines: $(READY)
 	@for kind in kernel systemd arm; do $(PY) -m tests.machine.needs $$kind || true; done
-	@$(VENV)/bin/pytest -m "kernel or systemd or arm" tests/machine
+	@$(VENV)/bin/pytest -n 2 --dist loadfile -m "kernel or systemd or arm" tests/machine
 
 mutants: $(READY) ## change the gate's code in 1200 ways and see the tests fail (half an hour)
 	@nice -n 10 $(PY) tools/mutate_gate.py
