@@ -202,6 +202,8 @@ def _train_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--network", metavar="NAME", help="the policy network, by name")
     _race_options(parser)
+    parser.add_argument("--workers", type=WHOLE, metavar="N", help="drive in N further processes of this machine")
+    parser.add_argument("--buffer", metavar="URL", help="experience buffer: redis://… (default: memory)")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out from its last checkpoint")
     parser.add_argument(
         "--store", metavar="URL", help="publish it there too: s3://bucket/run or a folder; --resume can fetch it"
@@ -228,6 +230,12 @@ def _race_options(parser: argparse.ArgumentParser, default: str = "time_trial") 
         "--race", choices=("time_trial", "object_avoidance", "head_to_bot"), help=f"what is on the road ({default})"
     )
     parser.add_argument("--objects", type=COUNT, metavar="N", help="how many boxes or bot cars (default 4, 3)")
+
+
+def _worker_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--buffer", metavar="URL", help="the learner's: redis://… (default: what HOTLAP_BUFFER says)")
+    parser.add_argument("--number", type=WHOLE, metavar="N", help="which worker this is (default: one of its own)")
+    parser.add_argument("--threads", type=COUNT, default=1, metavar="N", help="(default %(default)s)")
 
 
 def _evaluate_options(parser: argparse.ArgumentParser) -> None:
@@ -345,6 +353,12 @@ def _train(args: argparse.Namespace) -> int:
     from trainer.commands import train
 
     return train(args)
+
+
+def _worker(args: argparse.Namespace) -> int:
+    from trainer.worker_process import worker_command
+
+    return worker_command(args)
 
 
 def _evaluate(args: argparse.Namespace) -> int:
@@ -472,6 +486,7 @@ COMMANDS = (
     Command("train", "train a policy from camera pixels", _train_options, _train),
     Command("monitor", "show a training, running or finished, on a web page", _monitor_options, _monitor),
     Command("sweep", "try hyperparameters and reward files, with a leaderboard", _sweep_options, _sweep),
+    Command("worker", "drive for a training on another machine", _worker_options, _worker),
     Command("evaluate", "time trials of an exported bundle, from its ONNX file", _evaluate_options, _evaluate),
     Command("export", "write a run's best checkpoint as a bundle", _export_options, _export),
     Command("drive", "drive the simulated car, or a real one, with an installed model", _drive_options, _drive),

@@ -54,10 +54,11 @@ from hotlap import COUNT, DURATION, WHOLE
 from sim.batch_env import BatchEnv, EnvSpec
 from sim.commands import emit
 from sim.track import Track, load_track
+from trainer.actor import PPOConfig, has_bf16
 from trainer.config import RunConfig
 from trainer.export import Graph
 from trainer.networks import NETWORKS, Architecture, Encoder, Policy, front
-from trainer.ppo import PPO, PPOConfig, has_bf16
+from trainer.ppo import PPO
 from trainer.time_trials import Driver, TimeTrials
 from vehicle.action_space import default_action_space
 from vehicle.observation import HEIGHT, WIDTH

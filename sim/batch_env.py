@@ -56,6 +56,7 @@ class EnvSpec:
     held_out: bool = False  # looks that are never trained on
     renderer: str = "fast"  # or "mujoco"
     race: RaceSpec = field(default_factory=RaceSpec)
+    stretch: tuple[float, float] = (0.0, 1.0)  # shares of the lap between which a start anywhere is
 
 
 @dataclass
@@ -138,7 +139,9 @@ class BatchEnv:
             self.MIRROR_STATE = np.concatenate([BatchEnv.MIRROR_STATE, MIRROR_STATE])
         sizes = [self.objects.size] * race.count if self.objects is not None else []
         self.physics = CarPhysics(self.car, n, self.control_period_s, threads, sizes)
-        self._starts = Starts(self.spec.start, self._set, self._lengths, self._widths, n, self.randomise)
+        self._starts = Starts(
+            self.spec.start, self._set, self._lengths, self._widths, n, self.randomise, self.spec.stretch
+        )
         self.camera = self._make_camera() if draw else None
         self._seed_streams()
         self._everyone = np.arange(n)

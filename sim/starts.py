@@ -33,19 +33,21 @@ class Starts:
     """
 
     def __init__(
-        self, kind: str, tracks: TrackSet, lengths_m: Floats, widths_m: Floats, n: int, randomise: Randomisation
-    ) -> None:
+        self, kind: str, tracks: TrackSet, lengths_m: Floats, widths_m: Floats, n: int, randomise: Randomisation,
+        stretch: tuple[float, float] = (0.0, 1.0),
+    ) -> None:  # fmt: skip
         if kind not in STARTS:
             raise SimError(f"unknown start {kind!r}", next_step=f"choose one of {', '.join(STARTS)}")
         self._kind, self._tracks, self._lengths, self._widths = kind, tracks, lengths_m, widths_m
-        self._n, self._randomise = n, randomise
+        self._n, self._randomise, self._stretch = n, randomise, stretch
 
     def draw(self, ids: Ints, episode: Ints, uniform: Floats) -> Start:
         """Starts of the cars ``ids`` (k,) in their ``episode`` (k,), from uniform numbers (k, at least 3)."""
         track = (ids + episode) % len(self._lengths)
         length = self._lengths[track]
         if self._kind == "anywhere":
-            s = uniform[:, 0] * length
+            low, high = self._stretch
+            s = (low + (high - low) * uniform[:, 0]) * length
         elif self._kind == "start_line":
             s = np.zeros(len(ids))
         else:

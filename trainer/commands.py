@@ -26,6 +26,7 @@ from trainer.deepracer import Imported, import_deepracer
 from trainer.deepracer_command import notes
 from trainer.errors import RunError
 from trainer.evaluation_log import EvaluationLog
+from trainer.experience import address_from_environment, check_address
 from trainer.export import export_bundle
 from trainer.networks import DEFAULT_NETWORK
 from trainer.plots import plot_lines, plot_training
@@ -84,8 +85,11 @@ def train(args: argparse.Namespace) -> int:
         folder = RunFolder.create(args.out, config, tracks, reward, space, car, originals)
         if imported is not None:
             print(notes(imported.findings), file=sys.stderr)
+    buffer = args.buffer or (address_from_environment() if args.workers else None)
+    if buffer is not None:
+        check_address(buffer)
     with ProgressLine() as line, _page(args):
-        training = Training(folder, config)
+        training = Training(folder, config, buffer=buffer)
         training.report = lambda row, progress: line.show(row, training.share(), progress.first_lap_s)
         with published(folder.path, store) as publisher:
             if publisher is not None:
@@ -144,7 +148,15 @@ def _with_options(config: RunConfig, args: argparse.Namespace, resume: bool = Fa
     else:
         given |= {name: value for name, value in fixed.items() if value is not None}
         given["race"] = _race(config.race, args)
+    if args.workers is not None:
+        given["rollout"] = dataclasses.replace(config.rollout, workers=args.workers)
     config = dataclasses.replace(config, **given)  # type: ignore[arg-type]
+    if (config.rollout.workers or args.buffer) and config.chosen_method() != "ppo":
+        raise RunError(
+            f"the method {config.chosen_method()} has no rollout workers",
+            cause="its teacher drives where it learns",
+            next_step="train with --method ppo, or without --workers and --buffer",
+        )
     check(config, where="command line")
     return config
 

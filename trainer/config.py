@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from sim.race import RaceSpec
 from sim.starts import STARTS
 from sim.world import PRESETS, Randomisation
+from trainer.actor import PPOConfig
 from trainer.networks import DEFAULT_NETWORK, NETWORKS
-from trainer.ppo import PPOConfig
 from vehicle.config import ranged
 
+SPLITS, STALE = ("all", "tracks", "stretches"), ("drop", "weight")
 TRACES = ("all", "few", "none")
 
 
@@ -30,6 +31,30 @@ class DistillConfig:
     final_learning_rate: float = ranged(0.05, low=0.0, high=1.0, doc="share left at the end of DAgger")
     teacher_drives: int = ranged(4, low=0, high=1000, doc="rounds until the student drives alone")
     fine_tune_rate: float = ranged(0.15, low=0.0, high=10.0, doc="of ppo.learning_rate")
+
+
+@dataclass(frozen=True)
+class RolloutConfig:
+    """Rollout workers: driving in other processes, or on other machines, than learning."""
+
+    workers: int = ranged(0, low=0, high=256, doc="processes on this machine; 0: the training drives itself")
+    cars: int = ranged(0, low=0, high=4096, doc="of each worker; 0: its share of ppo.cars")
+    segment_steps: int = ranged(0, low=0, high=4096, doc="of each car; 0: ppo.steps_per_update")
+    worker_split: str = ranged(
+        "all", choices=SPLITS, doc="what a worker drives: everything, its share of the tracks, its stretch of the lap"
+    )
+    max_age: int = ranged(4, low=0, high=10_000, doc="updates that the policy of a segment may be behind")
+    stale: str = ranged("drop", choices=STALE, doc="older ones; weight: half as much for each update beyond")
+    queue: int = ranged(0, low=0, high=100_000, doc="segments that may wait; 0: those of one update")
+    prefill_steps: int = ranged(0, low=0, high=10**8, doc="with even actions before the first update")
+
+    def cars_of(self, all_cars: int) -> int:
+        """Of each worker, where a training without workers has ``all_cars``."""
+        return self.cars or -(-all_cars // max(1, self.workers))
+
+    def steps_of(self, steps_per_update: int) -> int:
+        """Of each car in a segment."""
+        return self.segment_steps or steps_per_update
 
 
 @dataclass(frozen=True)
@@ -56,6 +81,7 @@ class RunConfig:
     ppo: PPOConfig = field(default_factory=PPOConfig)
     distill: DistillConfig = field(default_factory=DistillConfig)
     race: RaceSpec = field(default_factory=RaceSpec)
+    rollout: RolloutConfig = field(default_factory=RolloutConfig)
 
     def randomisation(self, tracks: int) -> Randomisation:
         """The ranges that worlds are drawn from."""

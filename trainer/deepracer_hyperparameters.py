@@ -7,9 +7,9 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+from trainer.actor import PPOConfig
 from trainer.config import RunConfig
 from trainer.errors import DeepRacerError
-from trainer.ppo import PPOConfig
 
 Value = int | float | str
 

@@ -17,8 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from sim.batch_env import BatchEnv
+from trainer.actor import autocast
 from trainer.networks import Policy, mlp
-from trainer.ppo import PPO, autocast
+from trainer.ppo import PPO
+from trainer.trace_log import TraceLog
 from vehicle.action_space import ActionSpace, ContinuousActionSpace
 
 if TYPE_CHECKING:
@@ -156,6 +158,7 @@ def _dagger(training: Training, teacher: StatePolicy, stop: Callable[[], bool], 
     optimiser = torch.optim.Adam(policy.parameters(), lr=config.learning_rate)
     frames, state = env.reset(), torch.from_numpy(env.state()).float()
     if training.log is not None:
+        assert isinstance(training.log, TraceLog)  # no workers here
         training.log.begin(env)
     begin, round_, clock = training.share(), 0, time.perf_counter()
     losses: list[float] = []

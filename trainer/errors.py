@@ -19,3 +19,11 @@ class RunStorageError(TrainerError, OSError):
 
 class DeepRacerError(TrainerError, ValueError):
     """A file of DeepRacer's says something that it does not allow itself, or cannot be read."""
+
+
+class FrameError(TrainerError, ValueError):
+    """Bytes from a worker, a learner or a buffer are damaged, foreign, or do not fit the run."""
+
+
+class BufferLost(TrainerError, ConnectionError):
+    """The experience buffer cannot be used: it refuses us, or the other end has gone for good."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,36 +18,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sim.batch_env import IN_PROGRESS, LAP_COMPLETE, BatchEnv, Step
+from trainer.actor import Actor, PPOConfig, autocast, log_probability
 from trainer.errors import TrainerError
 from trainer.networks import Policy, ValueNet
-from vehicle.config import ranged
-
-
-@dataclass(frozen=True)
-class PPOConfig:
-    """Hyperparameters. Names and meaning as in the literature; DeepRacer's name in brackets where it has another."""
-
-    cars: int = ranged(64, low=1, high=4096, doc="driving at once")
-    steps_per_update: int = ranged(32, low=2, high=4096, doc="of each car")
-    epochs: int = ranged(3, low=1, high=50, doc="passes over the data of an update [num_epochs]")
-    minibatch: int = ranged(256, low=8, high=65536, doc="[batch_size]")
-    learning_rate: float = ranged(1e-3, low=1e-8, high=1.0, doc="[lr]")
-    final_learning_rate: float = ranged(0.15, low=0.0, high=1.0, doc="share of it that is left at the end of the run")
-    discount: float = ranged(0.97, low=0.0, high=0.99999, doc="[discount_factor] 0.97 at 10 Hz looks 3 s ahead")
-    gae_lambda: float = ranged(0.95, low=0.0, high=1.0)
-    clip: float = ranged(0.2, low=0.01, high=1.0, doc="of the importance ratio")
-    entropy: float = ranged(0.01, low=0.0, high=1.0, doc="weight of the bonus, falls with the rate [beta_entropy]")
-    value_weight: float = ranged(0.5, low=0.0, high=10.0)
-    value_loss: str = ranged("huber", choices=("huber", "mse"), doc="[loss_type]")
-    max_gradient: float = ranged(0.5, low=0.0, high=1e6, doc="norm at which gradients are clipped; 0: never")
-    target_kl: float = ranged(0.03, low=0.0, high=10.0, doc="stop the epochs of an update beyond it; 0: never")
-    noise_correlation: float = ranged(
-        0.6, low=0.0, high=0.99, doc="of continuous exploration noise from step to step (Gauss-Markov); 0 is white"
-    )
-    epsilon: float = ranged(0.0, low=0.0, high=1.0, doc="share of actions drawn evenly in the end [e_greedy_value]")
-    epsilon_steps: int = ranged(0, low=0, high=10**12, doc="over which that share falls from 1; 0: none. Discrete only")
-    privileged_value: bool = True  # value from the simulator's state rather than from the picture
-    symmetric: bool = True  # make the policy left-right symmetric where the action space is
 
 
 @dataclass
@@ -62,38 +34,7 @@ class Batch:
     advantage: Tensor
     target: Tensor  # of the value
     value: Tensor
-
-
-def has_bf16() -> bool:
-    """Whether this processor multiplies bfloat16 in hardware; where it does not, emulation is slower than float32."""
-    if torch.backends.cpu.get_cpu_capability() == "DEFAULT":
-        return False
-    probe = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
-    return bool(probe()) if probe is not None else False
-
-
-def autocast() -> AbstractContextManager[object]:
-    """Mixed precision where the processor has it."""
-    return torch.autocast("cpu", dtype=torch.bfloat16, enabled=has_bf16())
-
-
-def log_probability(output: Tensor, log_std: Tensor | None, action: Tensor) -> tuple[Tensor, Tensor]:
-    """Log-probability of actions and entropy of the policy.
-
-    Args:
-        output: (N, A) logits, or (N, 2) means where ``log_std`` (2,) is given.
-        action: (N,) indices or (N, 2).
-
-    Returns:
-        (N,) log-probabilities, (N,) entropies.
-    """
-    if log_std is None:
-        logs = torch.log_softmax(output, dim=1)
-        return logs.gather(1, action[:, None]).squeeze(1), -(logs.exp() * logs).sum(1)
-    spread = log_std.exp()
-    each = -0.5 * ((action - output) / spread) ** 2 - log_std - 0.5 * math.log(2 * math.pi)
-    entropy = (0.5 + 0.5 * math.log(2 * math.pi) + log_std).sum().expand(len(output))
-    return each.sum(1), entropy
+    weight: Tensor | None = None  # (T * N,) of each step's policy loss; None: all alike
 
 
 def generalised_advantage(
@@ -124,7 +65,7 @@ def generalised_advantage(
     return advantage
 
 
-class PPO:
+class PPO(Actor):
     """Policy, value network and optimiser, and the two halves of the loop.
 
     Args:
@@ -135,47 +76,19 @@ class PPO:
     """
 
     def __init__(self, env: BatchEnv, policy: Policy, config: PPOConfig, seed: int = 0) -> None:
-        self.env, self.policy, self.config = env, policy, config
+        super().__init__(policy, config, torch.Generator().manual_seed(seed + 1), env.n)
+        self.env = env
         self.watch: Callable[[BatchEnv, NDArray[Any], Step], None] | None = None  # called after each step
         torch.manual_seed(seed)
         self.value = ValueNet(config.privileged_value, env.STATE_SIZE, self.policy.architecture)
         self.parameters = [*self.policy.parameters(), *self.value.parameters()]
         # Fused: one kernel for all parameters; the plain one spends a tenth of an update on starting kernels.
         self.optimiser = torch.optim.Adam(self.parameters, lr=config.learning_rate, eps=1e-5, fused=True)
-        self.generator = torch.Generator().manual_seed(seed + 1)
-        self._noise = torch.zeros(env.n, 2)
         self.continue_from(env.reset())
-        self.steps = 0
         self._episode_reward = np.zeros(env.n)
         self._finished: list[tuple[float, float, int, int]] = []  # reward, progress, status, steps
 
     # -- acting -----------------------------------------------------------------------------------------------------
-
-    def sample(self, output: Tensor) -> Tensor:
-        """Draw actions from the policy's output. Continuous noise is a Gauss-Markov (Ornstein-Uhlenbeck) process with
-        the policy's spread at every step, so that exploration leads somewhere before it turns back."""
-        if self.policy.log_std is None:
-            return torch.multinomial(torch.softmax(output, 1), 1, generator=self.generator).squeeze(1)
-        rho = self.config.noise_correlation
-        fresh = torch.randn(output.shape, generator=self.generator)
-        self._noise = rho * self._noise + math.sqrt(1 - rho * rho) * fresh
-        return output + self.policy.log_std.exp() * self._noise
-
-    def explored(self, output: Tensor) -> Tensor:
-        """The policy's output (N, A) with a falling share of even choice mixed in, where the configuration wants it.
-
-        The mixture is what actions are drawn from and what importance ratios refer to, so that learning stays sound.
-        """
-        config = self.config
-        if not config.epsilon_steps or self.policy.log_std is not None:
-            return output
-        share = max(config.epsilon, 1.0 - (1.0 - config.epsilon) * self.steps / config.epsilon_steps)
-        return torch.log((1.0 - share) * torch.softmax(output, 1) + share / output.shape[1])
-
-    def _look(self, frames: Tensor, state: Tensor) -> Tensor:
-        """What the policy takes of the pictures (a teacher: of the state), in full precision as in the bundle."""
-        with torch.autocast("cpu", enabled=False):
-            return self.policy.front(state if self.policy.sees_state else frames)
 
     def note(self, action: Tensor, step: Step) -> None:
         """Keep account of episodes, from a step of the environment."""
@@ -183,9 +96,14 @@ class PPO:
             self.watch(self.env, action.numpy(), step)
         self._episode_reward += step.reward
         for car in np.flatnonzero(step.status != IN_PROGRESS).tolist():
-            ended = float(step.progress[car]), int(step.status[car]), int(step.steps[car])
-            self._finished.append((self._episode_reward[car], *ended))
+            self.note_episode(
+                self._episode_reward[car], float(step.progress[car]), int(step.status[car]), int(step.steps[car])
+            )
             self._episode_reward[car] = 0.0
+
+    def note_episode(self, reward: float, progress: float, status: int, steps: int) -> None:
+        """An episode has ended, wherever it was driven."""
+        self._finished.append((reward, progress, status, steps))
 
     def continue_from(self, frames: NDArray[np.uint8]) -> None:
         """Take over an environment that somebody else has driven; ``frames`` are its newest pictures."""
@@ -193,20 +111,20 @@ class PPO:
         self._state = torch.from_numpy(self.env.state()).float()
 
     @torch.no_grad()
-    def collect(self) -> Batch:
-        """Drive every car for ``steps_per_update`` steps."""
+    def collect(self, uniform_steps: int = 0) -> Batch:
+        """Drive every car for ``steps_per_update`` steps; or at least ``uniform_steps`` in all, with even actions."""
         config, env = self.config, self.env
-        steps, cars = config.steps_per_update, env.n
+        cars, uniform = env.n, uniform_steps > 0
+        steps = max(config.steps_per_update, -(-uniform_steps // cars))
         observations, states, actions, logs = [], [], [], []
         reward, value = torch.zeros(steps, cars), torch.zeros(steps, cars)
         done, last_value = torch.zeros(steps, cars), torch.zeros(steps, cars)
         for t in range(steps):
-            observation = self._look(self._frames, self._state)
+            observation = self.look(self._frames, self._state)
             with autocast():
                 output = self.explored(self.policy(observation).float())
                 value[t] = self.value(self._state, observation).float()
-            action = self.sample(output)
-            log, _ = log_probability(output, self.policy.log_std, action)
+            action, log = self.act(output, uniform)
             observations.append(observation)
             states.append(self._state)
             actions.append(action)
@@ -218,13 +136,13 @@ class PPO:
             if len(step.last_ids):
                 last_state = torch.from_numpy(step.last_state).float()
                 with autocast():
-                    final = self.value(last_state, self._look(torch.from_numpy(step.last_frames), last_state))
+                    final = self.value(last_state, self.look(torch.from_numpy(step.last_frames), last_state))
                 last_value[t, torch.from_numpy(step.last_ids)] = final.float()
             self.note(action, step)
             self._frames = torch.from_numpy(step.frames.copy())
             self._state = torch.from_numpy(env.state()).float()
         with autocast():
-            next_value = self.value(self._state, self._look(self._frames, self._state)).float()
+            next_value = self.value(self._state, self.look(self._frames, self._state)).float()
         advantage = generalised_advantage(
             reward, value, next_value, done, last_value, config.discount, config.gae_lambda
         )
@@ -270,7 +188,8 @@ class PPO:
                 advantage = batch.advantage[pick]
                 advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
                 clipped = ratio.clamp(1 - config.clip, 1 + config.clip)
-                policy_loss = -torch.min(ratio * advantage, clipped * advantage).mean()
+                gain = torch.min(ratio * advantage, clipped * advantage)
+                policy_loss = -(gain if batch.weight is None else gain * batch.weight[pick]).mean()
                 value_loss = value_error(value.float(), batch.target[pick])
                 mean_entropy = entropy.mean()
                 loss = policy_loss + config.value_weight * value_loss - config.entropy * rate_scale * mean_entropy

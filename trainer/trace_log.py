@@ -14,12 +14,13 @@ import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.batch_env import CRASHED, IN_PROGRESS, STATUS_NAMES, BatchEnv, Columns, Step
+from sim.batch_env import CRASHED, IN_PROGRESS, STATUS_NAMES, Columns, Step
+from sim.track import Track
 from trainer.metrics_log import TrainingMetrics
 
 HEADER = (
@@ -38,10 +39,26 @@ def place_of(column: str) -> int:
     return _PLACES[column]
 
 
+class Driven(Protocol):
+    """What a log must know of an environment; a `BatchEnv`, or one that a worker had (`trainer.worker_logs`)."""
+
+    n: int
+    control_period_s: float
+    tracks: tuple[Track, ...]
+    track: NDArray[np.int64]
+
+    @property
+    def continuous(self) -> bool:
+        """Whether actions are pairs."""
+
+    def columns(self, command: NDArray[np.float64]) -> Columns:
+        """How every car stands."""
+
+
 class Waypoints:
     """Which waypoint is nearest, by its number in the track's file."""
 
-    def __init__(self, env: BatchEnv) -> None:
+    def __init__(self, env: Driven) -> None:
         lines = [np.array(track.waypoints) for track in env.tracks]
         self._s_m = np.full((len(lines), max(map(len, lines))), np.inf)
         for row, line in zip(self._s_m, lines, strict=True):
@@ -100,13 +117,19 @@ class TraceLog:
         folder: the run's.
         traces: "all", or "few" for one car in sixteen.
         episodes_per_iteration: of each file.
+        worker: of several, whose traces go to RUN/worker/training-simtrace, as DeepRacer has them. Episodes whose
+            beginning was not seen, because a worker's segment was lost, are left out.
     """
 
-    def __init__(self, folder: Path, traces: str, episodes_per_iteration: int) -> None:
+    def __init__(self, folder: Path, traces: str, episodes_per_iteration: int, worker: int | None = None) -> None:
         self._folder, self._every = folder, 1 if traces == "all" else FEW
+        self._traces = folder / _FOLDER if worker is None else folder / str(worker) / _FOLDER
+        self._whole_only = worker is not None
         self._per_iteration = episodes_per_iteration
-        self.metrics = TrainingMetrics(folder / "metrics" / "TrainingMetrics.json", episodes_per_iteration)
-        self._env: BatchEnv | None = None
+        name = f"TrainingMetrics_{worker}.json" if worker else "TrainingMetrics.json"
+        self.metrics = TrainingMetrics(folder / "metrics" / name, episodes_per_iteration)
+        self._env: Driven | None = None
+        self._lines: list[list[str]] = []
         self.clock_s = 0.0  # simulated; all cars drive at once
         self.episodes = 0
         self._pending: dict[int, list[str]] = {}  # lines by iteration, not written yet
@@ -114,17 +137,17 @@ class TraceLog:
 
     # -- what a training calls --------------------------------------------------------------------------------------
 
-    def begin(self, env: BatchEnv) -> None:
+    def begin(self, env: Driven) -> None:
         """Take note of an environment whose episodes have just begun."""
         self._env, self._period_s = env, env.control_period_s
         self._cars = np.arange(0, env.n, self._every)
         self._waypoints = Waypoints(env)
-        self._lines: list[list[str]] = [[] for _ in self._cars]
+        self._lines = [[] for _ in self._cars]
         self._reward = np.zeros(len(self._cars))
         self._begun_s = np.full(len(self._cars), self.clock_s)
         self._note_starts(env)
 
-    def step(self, env: BatchEnv, actions: NDArray[Any], step: Step) -> None:
+    def step(self, env: Driven, actions: NDArray[Any], step: Step) -> None:
         """Log a step that ``env`` has just done."""
         if env is not self._env:
             self.begin(env)
@@ -158,7 +181,8 @@ class TraceLog:
             [self.clock_s] * len(cars), [0.0] * len(cars), wall_s,
         )  # fmt: skip
         for kept, line in zip(self._lines, lines, strict=True):
-            kept.append(line)
+            if kept or not self._whole_only:
+                kept.append(line)
         ended = np.flatnonzero(done).tolist()
         for k in ended:
             self._end(k, float(columns["progress"][k]), int(status[k]))
@@ -169,7 +193,7 @@ class TraceLog:
         """Put what has ended on disk."""
         for iteration, lines in sorted(self._pending.items()):
             if not self.failure:
-                self._append(self._folder / _FOLDER / f"{iteration}-iteration.csv", lines)
+                self._append(self._traces / f"{iteration}-iteration.csv", lines)
         self._pending.clear()
 
     def save(self) -> dict[str, Any]:
@@ -193,7 +217,7 @@ class TraceLog:
         self.episodes, self.clock_s = int(state["episodes"]), float(state["clock_s"])
         self.metrics.restore(int(state["metrics"]), self.episodes)
         last = self.episodes // self._per_iteration
-        for path in (self._folder / _FOLDER).glob("*-iteration.csv"):
+        for path in self._traces.glob("*-iteration.csv"):
             number = int(path.name.partition("-")[0])
             if number > last or self.episodes == 0:
                 path.unlink()
@@ -204,11 +228,14 @@ class TraceLog:
 
     # -- inside -----------------------------------------------------------------------------------------------------
 
-    def _note_starts(self, env: BatchEnv) -> None:
+    def _note_starts(self, env: Driven) -> None:
         self._track = env.track[self._cars].copy()
         self._starts = _of(env.columns(np.zeros((env.n, 2))), self._cars)
 
     def _end(self, k: int, progress: float, status: int) -> None:
+        if self._whole_only and not self._lines[k]:
+            self._reward[k] = 0.0
+            return
         number = self.episodes
         self.episodes += 1
         prefix = f"{number},"
@@ -219,7 +246,7 @@ class TraceLog:
 
     def _append(self, path: Path, lines: list[str]) -> None:
         def work() -> None:
-            path.parent.mkdir(exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             size = path.stat().st_size if path.exists() else 0
             try:
                 with open(path, "a") as file:

@@ -18,27 +18,31 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sim.batch_env import BatchEnv, EnvSpec, Step
+from sim.batch_env import BatchEnv, Step
 from trainer.config import RunConfig
 from trainer.errors import TrainerError
 from trainer.evaluation_log import EvaluationLog
+from trainer.events import Events
 from trainer.export import Graph, export_bundle
+from trainer.gather import Gatherer
 from trainer.monitor.feed import LiveFeed, Running
 from trainer.monitor.system import SystemFigures
 from trainer.monitor.watch_env import show_env
 from trainer.networks import Policy
-from trainer.ppo import PPO
+from trainer.ppo import PPO, Batch
 from trainer.run_folder import RunFolder, metrics_text, versions
 from trainer.tensorboard_log import TensorboardLog
 from trainer.time_trials import Conditions, TimeTrials, Trial, summary
 from trainer.trace_log import TraceLog
+from trainer.worker_logs import WorkerLogs
+from trainer.world import make_env
 from vehicle.action_space import DiscreteActionSpace
 from vehicle.errors import HotlapError
 
 COLUMNS = (
     "steps", "wall_s", "reward", "progress", "completion", "episodes", "loss", "policy_loss", "value_loss", "entropy",
     "kl", "clipped", "steps_per_s", "eval_completion", "eval_lap_s", "reward_low", "reward_high", "lap_s",
-    "cpu_percent", "memory_mb",
+    "cpu_percent", "memory_mb", "workers", "policy_age", "stale_steps",
 )  # fmt: skip
 # Of the time, at most these shares go to looking for the first lap, and to evaluations.
 _FIRST_LAP_SHARE = 0.2
@@ -86,10 +90,15 @@ class Training:
         folder: where it lives; its inputs are read from there, so that a resumed run is the same run.
         config: may differ from the folder's in its limits.
         report: called with a row of metrics after each update, for a progress bar.
+        buffer: address of a Redis server that rollout workers drive into; without, those of this machine use memory.
     """
 
     def __init__(
-        self, folder: RunFolder, config: RunConfig, report: Callable[[dict[str, float], Progress], None] | None = None
+        self,
+        folder: RunFolder,
+        config: RunConfig,
+        report: Callable[[dict[str, float], Progress], None] | None = None,
+        buffer: str | None = None,
     ) -> None:
         self.folder, self.config, self.report = folder, config, report
         self.tracks, self.space, self.car = folder.tracks(), folder.action_space(), folder.car()
@@ -111,8 +120,13 @@ class Training:
         # A reward function of its own for trials: one that remembers steps shall not see two kinds of them.
         own = folder.reward()
         self._scores = TimeTrials(self.tracks, each, conditions=scored, seed=config.seed + 1, reward=own, **common)
-        self.log: TraceLog | None = None
-        if config.traces != "none":
+        self._buffer = buffer
+        self._gatherer: Gatherer | None = None
+        self.events = Events(folder.path / "events.jsonl", self.elapsed_s)
+        self.log: TraceLog | WorkerLogs | None = None
+        if config.traces != "none" and self._has_workers():
+            self.log = WorkerLogs(folder.path, config, self.tracks, self.space)
+        elif config.traces != "none":
             self.log = TraceLog(folder.path, config.traces, config.episodes_per_iteration)
         self._trials_log: EvaluationLog | None = None
         self._feed, self._running, self._system = LiveFeed(folder.path), Running(folder.path), SystemFigures()
@@ -122,19 +136,13 @@ class Training:
 
     def make_env(self, cars: int, seed: int, draw: bool = True) -> BatchEnv:
         """The run's world with ``cars`` cars."""
-        config = self.config
-        return BatchEnv(
-            self.tracks,
-            cars,
-            car=self.car,
-            action_space=self.space,
-            reward=self.reward,
-            randomise=config.randomisation(len(self.tracks)),
-            spec=EnvSpec(config.control_hz, config.max_steps, config.start, config.both_directions, race=config.race),
-            seed=seed,
-            threads=self.threads,
+        return make_env(
+            self.config, self.tracks, self.space, self.car, self.reward, cars=cars, seed=seed, threads=self.threads,
             draw=draw,
-        )
+        )  # fmt: skip
+
+    def _has_workers(self) -> bool:
+        return bool(self._buffer or self.config.rollout.workers)
 
     # -- the run ----------------------------------------------------------------------------------------------------
 
@@ -163,8 +171,12 @@ class Training:
                 self.learner.load_state_dict(state["learner"])
             if self.log is not None:
                 self.log.restore(state.get("traces") if state is not None else None)
-                self.log.begin(env)
+                if isinstance(self.log, TraceLog):
+                    self.log.begin(env)
             self.learner.watch = self._watch
+            if self._has_workers():
+                log = self.log if isinstance(self.log, WorkerLogs) else None
+                self._gatherer = Gatherer(self.folder, config, self.learner, self._buffer, self.events.add, log)
             started = self.learner.steps
             self._running.begin(metrics_text(self.rows, COLUMNS))
             if config.tensorboard:
@@ -187,6 +199,8 @@ class Training:
                     self._scalars.add({"steps": float(self.learner.steps)} | last)
                 self._finish()
         finally:
+            if self._gatherer is not None:
+                self._gatherer.close()
             env.close()
             self._first_lap.close()
             self._scores.close()
@@ -197,7 +211,7 @@ class Training:
 
     def _watch(self, env: BatchEnv, actions: NDArray[Any], step: Step) -> None:
         """After each step of the learner's cars."""
-        if self.log is not None:
+        if isinstance(self.log, TraceLog):
             self.log.step(env, actions, step)
         show_env(self._feed, env, step)
 
@@ -221,12 +235,21 @@ class Training:
         while not stop() and self.share() < until:
             clock = time.perf_counter()
             done = (self.share() - begin) / max(1e-9, until - begin)
-            self.learner.env.refresh_look()
-            batch = self.learner.collect()
+            batch, facts = self._collect(lambda: stop() or self.share() >= until)
+            if batch is None:
+                break
             figures = self.learner.update(batch, rate * (1 - done * (1 - final)))
             figures |= self.learner.episodes()
-            figures["steps_per_s"] = len(batch.target) / (time.perf_counter() - clock)
+            figures |= facts | {"steps_per_s": len(batch.target) / (time.perf_counter() - clock)}
             self.after_update(figures)
+
+    def _collect(self, stop: Callable[[], bool]) -> tuple[Batch | None, dict[str, float]]:
+        """The next update's data, and figures of where it is from; None where the run stops before it is complete."""
+        learner, prefill = self.learner, self.config.rollout.prefill_steps
+        if self._gatherer is not None:
+            return self._gatherer.collect(stop)
+        learner.env.refresh_look()
+        return learner.collect(uniform_steps=0 if learner.steps else prefill), {}
 
     def after_update(self, figures: dict[str, float], looks: bool = True) -> None:
         """Look for the first lap (unless not ``looks``), evaluate, checkpoint and report, each when it is due."""

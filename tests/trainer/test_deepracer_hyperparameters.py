@@ -9,6 +9,7 @@ import torch
 
 from sim.batch_env import BatchEnv, EnvSpec
 from sim.track import load_track
+from trainer.actor import PPOConfig
 from trainer.config import RunConfig
 from trainer.deepracer_hyperparameters import (
     DIFFERS,
@@ -22,7 +23,7 @@ from trainer.deepracer_hyperparameters import (
 )
 from trainer.errors import DeepRacerError
 from trainer.networks import Policy
-from trainer.ppo import PPO, PPOConfig
+from trainer.ppo import PPO
 from vehicle.action_space import default_action_space
 
 # The files that people have: the defaults of the console, of DeepRacer for Cloud, of a notebook.

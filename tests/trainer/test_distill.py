@@ -15,9 +15,9 @@ from sim.car_spec import load_car
 from sim.reward import load_reward
 from sim.track import load_track
 from trainer import distill as module
+from trainer.actor import PPOConfig
 from trainer.config import DistillConfig, RunConfig
 from trainer.distill import Examples, StatePolicy, imitation_loss
-from trainer.ppo import PPOConfig
 from trainer.run_folder import RunFolder
 from trainer.training import Progress, Training
 from vehicle.action_space import ActionSpace, ContinuousActionSpace, default_action_space

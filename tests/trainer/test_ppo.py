@@ -18,10 +18,12 @@ from torch import Tensor
 from sim.batch_env import IN_PROGRESS, LAP_COMPLETE, TIME_UP, BatchEnv, EnvSpec, Step
 from sim.reward import RewardFunction, load_reward
 from sim.track import load_track
+from trainer import actor
 from trainer import ppo as module
+from trainer.actor import PPOConfig, log_probability
 from trainer.errors import TrainerError
 from trainer.networks import Policy
-from trainer.ppo import PPO, Batch, PPOConfig, generalised_advantage, log_probability
+from trainer.ppo import PPO, Batch, generalised_advantage
 from vehicle.action_space import ActionSpace, ContinuousActionSpace, default_action_space
 
 CONTINUOUS = ContinuousActionSpace(-30.0, 30.0, 0.4, 1.0)
@@ -159,7 +161,7 @@ def test_collect_gives_what_the_update_needs(space: ActionSpace, make: Maker) ->
     batch = learner.collect()
     rows = SMALL.cars * SMALL.steps_per_update
     assert learner.steps == rows
-    assert all(len(getattr(batch, field.name)) == rows for field in dataclasses.fields(Batch))
+    assert all(len(getattr(batch, field.name)) == rows for field in dataclasses.fields(Batch) if field.name != "weight")
     with torch.no_grad():
         output = learner.policy(batch.observation).float()
         log, _ = log_probability(output, learner.policy.log_std, batch.action)
@@ -285,17 +287,17 @@ def test_a_learner_goes_on_from_its_state(make: Maker) -> None:
 def test_mixed_precision_is_only_used_where_the_processor_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
     weight, picture = torch.randn(8, 8), torch.randn(2, 8)
     for has, kind in ((True, torch.bfloat16), (False, torch.float32)):
-        monkeypatch.setattr(module, "has_bf16", lambda has=has: has)
-        with module.autocast():
+        monkeypatch.setattr(actor, "has_bf16", lambda has=has: has)
+        with actor.autocast():
             assert (picture @ weight).dtype == kind
     monkeypatch.undo()
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "DEFAULT")
-    assert module.has_bf16() is False
+    assert actor.has_bf16() is False
 
 
 @pytest.mark.parametrize("has", [True, False])
 def test_an_update_works_in_either_precision(has: bool, make: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "has_bf16", lambda: has)
+    monkeypatch.setattr(actor, "has_bf16", lambda: has)
     learner = make(CONTINUOUS)
     figures = learner.update(learner.collect())
     assert math.isfinite(figures["loss"])

@@ -21,9 +21,9 @@ from sim.car_spec import load_car
 from sim.reward import load_reward
 from sim.track import load_track
 from tests.conftest import ROOT
+from trainer.actor import PPOConfig
 from trainer.config import RunConfig
 from trainer.errors import TrainerError
-from trainer.ppo import PPOConfig
 from trainer.run_folder import RunFolder
 from trainer.training import Training, load_best, stop_signals
 from vehicle.action_space import default_action_space
