@@ -214,10 +214,10 @@ def _kill(process: subprocess.Popen[str]) -> None:
 @pytest.mark.parametrize("end", [_interrupt, _kill], ids=["Ctrl-C", "kill -9"])
 def test_a_sweep_goes_on_after(end: Callable[[subprocess.Popen[str]], None], tmp_path: Path) -> None:
     words = sweep_words(tmp_path, 10**7)
-    metrics = tmp_path / "sweep" / "001" / "checkpoints" / "last.pt"
+    second = tmp_path / "sweep" / "001" / "checkpoints" / "previous.pt"  # the first was of 64 steps
     (tmp_path / "plan.toml").write_text("checkpoint_every_s = 0.2\n" + (tmp_path / "plan.toml").read_text())
     with start(*words) as process:
-        wait_until(metrics.exists, 120)
+        wait_until(second.exists, 120)
         end(process)
         _, err = process.communicate(timeout=120)
     assert process.returncode == (130 if end is _interrupt else -signal.SIGKILL), err

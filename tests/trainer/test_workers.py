@@ -10,7 +10,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -44,7 +44,12 @@ def events_of(folder: Path) -> list[str]:
 
 
 def workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    return [p for p in psutil.Process(process.pid).children() if "trainer.worker_process" in " ".join(p.cmdline())]
+    found = []
+    for child in psutil.Process(process.pid).children():
+        with suppress(psutil.Error):  # one that has just ended
+            if "trainer.worker_process" in " ".join(child.cmdline()):
+                found.append(child)
+    return found
 
 
 @contextmanager
