@@ -161,7 +161,6 @@ class DeepRacerDriver:
                 )
             self._take(key, driver, holder)
             self._link.ask({**request(), "lease": driver.lease})
-            driver.heard_s = self._clock()
 
     def _arm_autonomous(self) -> None:
         try:

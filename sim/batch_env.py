@@ -338,8 +338,7 @@ class BatchEnv:
         self._queue[0] = command
         applied = self._queue[self._delay, self._everyone]
         before = self.physics.position[:, :2].copy()
-        if self.objects is not None:
-            self.objects.step(self.track, self.steps + 1, self.control_period_s)
+        if self.objects is not None and self.objects.step(self.track, self.steps + 1, self.control_period_s):
             self.physics.set_objects(self.objects.xy_m, self.objects.yaw_rad)
         self.physics.step(applied[:, 0], applied[:, 1])
         self._poses[1:] = self._poses[:-1]

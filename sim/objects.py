@@ -165,10 +165,14 @@ class Objects:
 
     # -- motion -----------------------------------------------------------------------------------------------------
 
-    def step(self, track: Ints, steps: Ints, period_s: float) -> None:
-        """Move bot cars on by a control period; ``steps`` (n,) is how many each episode has with it."""
+    def step(self, track: Ints, steps: Ints, period_s: float) -> bool:
+        """Move bot cars on by a control period; ``steps`` (n,) is how many each episode has with it.
+
+        Returns:
+            whether anything has moved.
+        """
         if not self.moving:
-            return
+            return False
         for car, one in zip(*np.nonzero(self._next_change_s <= (steps * period_s)[:, None]), strict=True):
             self._change_lane(int(car), int(one), float(self._tracks.length_m[track[car]]))
         most = 2.0 * period_s / LANE_CHANGE_TAKES_S
@@ -185,6 +189,7 @@ class Objects:
         self.yaw_rad = heading + np.where(
             lane != self._wanted_lane, np.arctan2(self.lateral_m - aside, max(travelled, 1e-9)), 0.0
         )
+        return True
 
     def _change_lane(self, car: int, one: int, length_m: float) -> None:
         self._next_change_s[car, one] += self._rngs[car].uniform(*self.race.lane_change_every_s)

@@ -32,13 +32,13 @@ from trainer.networks import DEFAULT_NETWORK
 from trainer.plots import plot_lines, plot_training
 from trainer.progress import ProgressLine
 from trainer.publisher import published
-from trainer.run_folder import RunFolder, versions
+from trainer.run_folder import RunFolder
 from trainer.sim_log import write_sim_log
 from trainer.steps_export import export_steps
 from trainer.store import ask_first, check_free, fetch_run, open_run, store_of
 from trainer.table import lap_table
 from trainer.time_trials import Conditions, TimeTrials, summary
-from trainer.training import NO_TIME_LIMIT_S, Training, load_best
+from trainer.training import NO_TIME_LIMIT_S, Training, load_best, trained_on
 from trainer.video import Hud, TopView, VideoWriter, compose
 from vehicle.action_space import ActionSpace, default_action_space, load_action_space
 from vehicle.bundle import Bundle, check_bundle
@@ -53,6 +53,9 @@ RACE_REWARD = "avoid_objects"  # where a race has objects and no function is nam
 def train(args: argparse.Namespace) -> int:
     """``hotlap train``: a new run, or ``--resume``."""
     store = store_of(args.store, args.out) if args.store else None
+    buffer = args.buffer or (address_from_environment() if args.workers else None)
+    if buffer is not None:
+        check_address(buffer)
     if args.resume:
         folder = RunFolder.open(args.out) if store is None else open_run(args.out, store)
         config = _with_options(folder.config(), args, resume=True)
@@ -74,10 +77,7 @@ def train(args: argparse.Namespace) -> int:
         # Whoever keeps to the centre line runs into what stands on a lane.
         usual = RACE_REWARD if config.race.count else None
         reward = imported.reward if imported is not None and args.reward is None else load_reward(args.reward or usual)
-        if not config.race.count:
-            check_for_empty_road(reward)
-        else:
-            check_race(config, tracks)
+        check_race(config, tracks, reward)
         car = load_car(args.car)
         originals = imported.verbatim() if imported is not None else {}
         if store is not None:
@@ -85,9 +85,6 @@ def train(args: argparse.Namespace) -> int:
         folder = RunFolder.create(args.out, config, tracks, reward, space, car, originals)
         if imported is not None:
             print(notes(imported.findings), file=sys.stderr)
-    buffer = args.buffer or (address_from_environment() if args.workers else None)
-    if buffer is not None:
-        check_address(buffer)
     with ProgressLine() as line, _page(args):
         training = Training(folder, config, buffer=buffer)
         training.report = lambda row, progress: line.show(row, training.share(), progress.first_lap_s)
@@ -178,8 +175,15 @@ def _race(race: RaceSpec, args: argparse.Namespace) -> RaceSpec:
     return race
 
 
-def check_race(config: RunConfig, tracks: Sequence[Track]) -> None:
-    """Raise SimError where the objects have no room, RunError where the method knows no objects."""
+def check_race(config: RunConfig, tracks: Sequence[Track], reward: RewardFunction) -> None:
+    """Look whether what is on the road suits tracks, method and reward function.
+
+    Raises:
+        SimError: the objects have no room; RunError: the method knows no objects; RewardError: the function wants some.
+    """
+    if not config.race.count:
+        check_for_empty_road(reward)
+        return
     for track in tracks:
         check_room(config.race, track.name, track.length_m)
     if config.chosen_method() == "distill":
@@ -344,8 +348,9 @@ def export(args: argparse.Namespace) -> int:
         return 0
     config, space, car, tracks = folder.config(), folder.action_space(), folder.car(), folder.tracks()
     policy, steps = load_best(folder)
+    reward = folder.reward()
     env = BatchEnv(
-        tracks, _EXPORT_FRAMES, car=car, action_space=space, reward=folder.reward(), seed=config.seed,
+        tracks, _EXPORT_FRAMES, car=car, action_space=space, reward=reward, seed=config.seed,
         spec=EnvSpec(config.control_hz, race=config.race),
     )  # fmt: skip
     try:
@@ -360,12 +365,8 @@ def export(args: argparse.Namespace) -> int:
         frames=frames,
         car=car,
         control_period_s=1 / config.control_hz,
-        trained_on={
-            "tracks": [t.name for t in tracks], "steps": steps, "seed": config.seed, "method": config.chosen_method(),
-            "randomisation": config.preset(len(tracks)), "reward": folder.reward().name, "network": config.network,
-            "race": dataclasses.asdict(config.race), "versions": versions(),
-        },
-    )  # fmt: skip
+        trained_on=trained_on(config, tracks, reward, steps),
+    )
     result = {
         "run": str(args.run), "bundle": str(target), "steps": steps, "sha256": bundle.sha256, "network": policy.name,
     }  # fmt: skip

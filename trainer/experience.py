@@ -40,6 +40,9 @@ class ExperienceBuffer(Protocol):
     def worker_environment(self) -> tuple[dict[str, str], tuple[int, ...]]:
         """What a new worker process on this machine finds its end by: environment, and descriptors to pass on."""
 
+    def started(self) -> None:
+        """The process that this was for has begun."""
+
     def close(self) -> None:
         """The run is over; workers are told."""
 
@@ -76,7 +79,7 @@ class MemoryBuffer:
         return taken
 
     def worker_environment(self) -> tuple[dict[str, str], tuple[int, ...]]:
-        """As `ExperienceBuffer.worker_environment`. Call `started` once the process has its descriptor."""
+        """As `ExperienceBuffer.worker_environment`."""
         ours, theirs = socket.socketpair()
         self._children.append(theirs)
         connection = Connection(ours.detach())
@@ -86,7 +89,7 @@ class MemoryBuffer:
         return {ENVIRONMENT: f"{_PIPE}{theirs.fileno()}"}, (theirs.fileno(),)
 
     def started(self) -> None:
-        """Workers have their descriptors: ours are closed, so that the end of a worker is noticed."""
+        """As `ExperienceBuffer.started`: our copy of its descriptor is closed, so that its end is noticed."""
         while self._children:
             self._children.pop().close()
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 
 from trainer.errors import TrainerError
-from trainer.experience import ExperienceBuffer, MemoryBuffer
+from trainer.experience import ExperienceBuffer
 from trainer.worker_process import STATUS_BAD_INPUT
 from vehicle.child import child_environment
 from vehicle.parent import ENVIRONMENT as SUPERVISED
@@ -49,8 +49,7 @@ class Fleet:
             env={**child_environment(), **environment, SUPERVISED: "1"},
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=descriptors,
         )  # fmt: skip
-        if isinstance(self._buffer, MemoryBuffer):
-            self._buffer.started()
+        self._buffer.started()
         self._born_s[number] = time.monotonic()
         return process
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from sim.batch_env import IN_PROGRESS
 from trainer.actor import autocast
@@ -114,17 +115,17 @@ class Gatherer:
                     continue
                 taken.append(segment)
                 got += segment.steps
+        ages = np.array([self._age(segment) for segment in taken])
         self._version += 1
         self._uniform = False
         learner.steps += got
-        ages = np.array([self._age(s) - 1 for s in taken])  # before this update
         sizes = np.array([s.steps for s in taken])
         figures = {
             "workers": float(len({s.worker for s in taken})),
             "policy_age": float((ages * sizes).sum() / sizes.sum()),
             "stale_steps": float(stale),
         }
-        return self._batch(taken), figures
+        return self._batch(taken, ages), figures
 
     def _age(self, segment: Segment) -> int:
         return self._version - segment.version
@@ -186,14 +187,13 @@ class Gatherer:
     # -- an update's data -------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def _batch(self, segments: list[Segment]) -> Batch:
-        """Values and advantages with the present value network, weights by policy age."""
+    def _batch(self, segments: list[Segment], ages: NDArray[np.int64]) -> Batch:
+        """Values and advantages with the present value network, weights by policy age in updates, (segments,)."""
         parts = [self._estimate(segment) for segment in segments]
         rollout = self._config.rollout
         weight = None
         if rollout.stale == "weight":
-            # The version was raised for this update.
-            beyond = [max(0, self._age(s) - 1 - rollout.max_age) for s in segments]
+            beyond = np.maximum(0, ages - rollout.max_age).tolist()
             weight = torch.cat([torch.full((s.steps,), 0.5**b) for s, b in zip(segments, beyond, strict=True)])
         batch = Batch(*(torch.cat(column) for column in zip(*parts, strict=True)))
         batch.weight = weight

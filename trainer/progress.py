@@ -6,11 +6,8 @@ import math
 import sys
 from types import TracebackType
 
-import psutil
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-_MEGABYTE = 1 << 20
 
 
 class ProgressLine:
@@ -21,8 +18,6 @@ class ProgressLine:
 
     def __init__(self, total: float = 1.0) -> None:
         self._console = Console(stderr=True)
-        self._process = psutil.Process()
-        self._process.cpu_percent()
         self._bar = Progress(
             TextColumn("[bold]training"), BarColumn(24), TextColumn("{task.percentage:3.0f}%"), TimeElapsedColumn(),
             TextColumn("{task.fields[facts]}"), console=self._console, transient=False,
@@ -54,8 +49,8 @@ class ProgressLine:
             f"laps {_figure(100 * self._completion, 0)} %",
             f"loss {_figure(row.get('loss', math.nan), 2)}",
             f"entropy {_figure(row.get('entropy', math.nan), 2)}",
-            f"cpu {self._process.cpu_percent():.0f} %",
-            f"mem {self._process.memory_info().rss / _MEGABYTE:.0f} MB",
+            f"cpu {_figure(row.get('cpu_percent', math.nan), 0)} %",
+            f"mem {_figure(row.get('memory_mb', math.nan), 0)} MB",
         ]
         if first_lap_s is not None:
             facts.append(f"first lap at {first_lap_s:.0f} s")

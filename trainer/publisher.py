@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from trainer.store import Writer, files_of
+from trainer.store import FileState, Writer, file_state, files_of
 from vehicle.errors import StoreError
 from vehicle.store import Manifest, Store
 
@@ -25,7 +25,6 @@ END_WAIT_S = 30.0
 _CLOSING_PAUSE_S = 1.0  # at the end nobody wants to wait for the long pauses
 _JOIN_S = 10.0
 _FOLDER = ".store"  # of the run folder: moments that are being published
-_Signature = dict[str, tuple[int, int, int]]
 
 
 class Publisher:
@@ -39,7 +38,7 @@ class Publisher:
         self._number = 0
         self._working = self._closing = self._final = False
         self._told = self._unpruned = False
-        self._published: _Signature = {}
+        self._published: dict[str, FileState] = {}
         self._manifest: Manifest | None = None
         self.error: StoreError | None = None  # of the last try
         self.result: dict[str, object] = {}  # once it is closed
@@ -87,7 +86,7 @@ class Publisher:
             self._store.backend.abandon()
             self._thread.join(_JOIN_S)
             shutil.rmtree(self._folder / _FOLDER, ignore_errors=True)
-        now = _signature(files_of(self._folder))
+        now = _states(files_of(self._folder))
         behind = sorted(name for name in now if self._published.get(name) != now[name])
         error = str(self.error.what) if self.error is not None else None
         if behind and error is None:
@@ -163,7 +162,7 @@ class Publisher:
     def _publish(self, moment: Path) -> None:
         files = files_of(moment)
         self._manifest = self._writer.publish(files)
-        self._published = _signature(files)
+        self._published = _states(files)
         try:
             self._writer.prune()
         except StoreError as error:
@@ -209,10 +208,5 @@ def published(folder: Path, store: Store | None) -> Iterator[Publisher | None]:
     publisher.close()
 
 
-def _signature(files: dict[str, Path]) -> _Signature:
-    """What tells one state of the files from another: inode, size and time of change, which hard links share."""
-    found = {}
-    for name, path in files.items():
-        stat = path.stat()
-        found[name] = (stat.st_ino, stat.st_size, stat.st_mtime_ns)
-    return found
+def _states(files: dict[str, Path]) -> dict[str, FileState]:
+    return {name: file_state(path) for name, path in files.items()}

@@ -171,6 +171,9 @@ class RedisBuffer:
         """As `ExperienceBuffer.worker_environment`."""
         return {ENVIRONMENT: self._address}, ()
 
+    def started(self) -> None:
+        """As `ExperienceBuffer.started`: nothing was opened for it."""
+
     def close(self) -> None:
         """As `ExperienceBuffer.close`."""
         key = self._server.key

@@ -17,7 +17,6 @@ For DeepRacer's tools (`trainer.trace_log`, `trainer.evaluation_log`):
 from __future__ import annotations
 
 import csv
-import dataclasses
 import hashlib
 import io
 import json
@@ -33,10 +32,11 @@ import torch
 
 from sim.car_spec import CarSpec, load_car
 from sim.reward import RewardFunction, load_reward
-from sim.track import Track, load_track, save_track
+from sim.track import Track, save_track
 from trainer.config import RunConfig
 from trainer.deepracer_hyperparameters import to_hyperparameters
 from trainer.errors import RunError, RunStorageError
+from trainer.run_files import saved_tracks
 from vehicle.action_space import ActionSpace, load_action_space, to_metadata
 from vehicle.config import load_toml, to_toml
 
@@ -120,10 +120,10 @@ class RunFolder:
 
     def tracks(self) -> list[Track]:
         """The run's tracks, in order."""
-        files = sorted((self.path / "inputs").glob("*.npy"))
-        if not files:
+        tracks = saved_tracks(self.path)
+        if not tracks:
             raise RunError(f"{self.path}/inputs holds no track", next_step="start a new run with --track NAME")
-        return [_named(load_track(file), file.stem[3:]) for file in files]
+        return tracks
 
     def reward(self) -> RewardFunction:
         """The run's reward function."""
@@ -257,7 +257,3 @@ def metrics_text(rows: Sequence[dict[str, float]], columns: Sequence[str], heade
         writer.writeheader()
     writer.writerows({k: "" if v != v else f"{v:.10g}" for k, v in row.items()} for row in rows)
     return text.getvalue()
-
-
-def _named(track: Track, name: str) -> Track:
-    return dataclasses.replace(track, name=name)

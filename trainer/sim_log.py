@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from trainer.errors import RunError
+from trainer.run_files import TRACES, iterations
 
 
 def write_sim_log(run: Path, target: Path) -> int:
@@ -18,7 +19,7 @@ def write_sim_log(run: Path, target: Path) -> int:
     Raises:
         RunError: the run has no traces.
     """
-    files = sorted((run / "training-simtrace").glob("*-iteration.csv"), key=lambda p: int(p.name.partition("-")[0]))
+    files = [path for _, path in iterations(run / TRACES)]
     if not files:
         raise RunError(
             f"{run} has no traces",

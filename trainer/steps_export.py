@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.errors import RunError, RunStorageError, TrainerError
+from trainer.run_files import iterations, trace_folders
 
 _FLAGS = ("done", "all_wheels_on_track")
 _WORDS = ("action", "episode_status")
@@ -50,12 +51,11 @@ def export_steps(run: Path, target: Path) -> int:
 
 def _files(run: Path) -> list[tuple[str, Path]]:
     """(worker, file) in order; the worker is "" where there is one only."""
-    found: list[tuple[str, Path]] = []
-    for folder in [run / "training-simtrace", *sorted(run.glob("[0-9]*/training-simtrace"))]:
-        worker = "" if folder.parent == run else folder.parent.name
-        files = sorted(folder.glob("*-iteration.csv"), key=lambda path: int(path.name.partition("-")[0]))
-        found += [(worker, path) for path in files]
-    return found
+    return [
+        ("" if folder.parent == run else folder.parent.name, path)
+        for folder in trace_folders(run)
+        for _, path in iterations(folder)
+    ]
 
 
 def _lines(path: Path) -> Iterator[str]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import secrets
 import sys
 from collections.abc import Callable, Mapping
@@ -16,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from trainer.errors import RunError
+from trainer.metrics_log import replace_text
 from trainer.run_folder import RunFolder
 from vehicle.errors import StoreError
-from vehicle.store import Entry, Manifest, Store, is_url, open_store, parse_manifest
+from vehicle.store import MANIFEST, Entry, Manifest, Store, is_url, open_store, parse_manifest
 
 KEEP_VERSIONS = 3  # beside the newest none is named by it, but a slow reader may still be at an older one
 _ASK_TIMEOUT_S = 5.0  # before a training begins somebody is waiting
@@ -28,6 +28,7 @@ _FILES = (
     "config.toml", "versions.json", "metrics.csv", "events.jsonl", "bundle.tar.gz", "checkpoints/last.pt",
     "checkpoints/best.pt", "inputs/**/*", "model/*", "ip/*", "metrics/**/*",
 )  # fmt: skip
+FileState = tuple[int, int, int]
 # Makes a folder a run, and is fetched last.
 _LAST = "config.toml"
 
@@ -42,6 +43,12 @@ def files_of(folder: Path) -> dict[str, Path]:
     }  # fmt: skip
 
 
+def file_state(path: Path) -> FileState:
+    """What tells one state of a file from another: inode, size in bytes, time of change; hard links share it."""
+    stat = path.stat()
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns
+
+
 class Writer:
     """Publishes one run folder.
 
@@ -54,7 +61,7 @@ class Writer:
         self.folder, self.store = folder, store
         self.seen: Manifest | None = None  # the newest version, as this writer knows it
         self._kept: dict[int, Manifest] = {}
-        self._hashes: dict[tuple[int, int, int], str] = {}  # by inode, size and time of change
+        self._hashes: dict[FileState, str] = {}
         self._state = _read_state(folder)
         self._known = "writer" in self._state
         self.name = str(self._state.get("writer", secrets.token_hex(8)))
@@ -100,7 +107,7 @@ class Writer:
             return before
         data = manifest.to_json()
         self.store.backend.put(_version(manifest.version), data)
-        self.store.backend.put("manifest.json", data)
+        self.store.backend.put(MANIFEST, data)
         self.seen = self._kept[manifest.version] = manifest
         return manifest
 
@@ -123,13 +130,13 @@ class Writer:
         backend.delete([name for name in backend.list("objects") if name not in named])
 
     def _entry(self, path: Path) -> tuple[Entry, bytes | None]:
-        stat = path.stat()
-        key = (stat.st_ino, stat.st_size, stat.st_mtime_ns)
+        key = file_state(path)
+        _, size_bytes, _ = key
         data = None
         if key not in self._hashes:
-            data = _begin(path, stat.st_size)
+            data = _begin(path, size_bytes)
             self._hashes[key] = hashlib.sha256(data).hexdigest()
-        return Entry(self._hashes[key], stat.st_size), data
+        return Entry(self._hashes[key], size_bytes), data
 
 
 def store_of(address: str, run: Path) -> Store:
@@ -217,6 +224,4 @@ def _read_state(folder: Path) -> dict[str, Any]:
 
 
 def _write_state(folder: Path, state: dict[str, Any]) -> None:
-    temporary = folder / f".{_STATE}.tmp"
-    temporary.write_text(json.dumps(state))
-    os.replace(temporary, folder / _STATE)
+    replace_text(folder / _STATE, json.dumps(state))

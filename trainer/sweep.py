@@ -14,7 +14,6 @@ import argparse
 import csv
 import io
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -27,7 +26,7 @@ from rich.table import Table
 
 from sim.car_spec import load_car
 from sim.commands import emit
-from sim.reward import check_for_empty_road, load_reward
+from sim.reward import load_reward
 from sim.track import load_track
 from trainer.commands import check_race
 from trainer.errors import RunError
@@ -176,10 +175,7 @@ def _made(args: argparse.Namespace) -> Sweep:
     for trial in trials:
         config = plan.config(trial["settings"])
         reward = rewards[trial["settings"].get(REWARD, plan.fixed.get(REWARD))]
-        if config.race.count:
-            check_race(config, tracks)
-        else:
-            check_for_empty_road(reward)
+        check_race(config, tracks, reward)
         runs.append((path / str(trial["name"]), config, reward))
     if args.store:
         ask_first(open_store(f"{args.store}/{trials[0]['name']}"), check_free)
@@ -211,7 +207,7 @@ def _in_child(found: Sweep, trial: Trial, stopped: Callable[[], bool]) -> dict[s
     # pipe closes, and the child stops as well (vehicle.parent).
     with subprocess.Popen(
         command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True,
-        env={**child_environment(), **os.environ, "PYTHONPATH": child_environment()["PYTHONPATH"], ENVIRONMENT: "1"},
+        env={**child_environment(), ENVIRONMENT: "1"},
     ) as process:  # fmt: skip
         asked = False
         while True:

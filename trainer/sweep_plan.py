@@ -17,7 +17,6 @@ from __future__ import annotations
 import itertools
 import math
 import os
-import sys
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
@@ -27,13 +26,8 @@ from typing import Any
 import numpy as np
 
 from trainer.config import RunConfig
-from vehicle.config import from_mapping, ranged
+from vehicle.config import from_mapping, ranged, read_toml
 from vehicle.errors import ConfigError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 MOST_TRIALS = 1000
 REWARD = "reward"  # the name of that choice, beside the keys of RunConfig
@@ -154,7 +148,7 @@ def read_plan(path: Path | None, options: Mapping[str, Any], rewards: Sequence[P
         ConfigError: the file cannot be read, an unknown key, an empty list, a wrong range, a value out of range.
     """
     where = "hotlap sweep" if path is None else os.fspath(path)
-    content = {} if path is None else _toml(path)
+    content = {} if path is None else read_toml(path, hint="check the path of PLAN.toml")
     table = content.pop("sweep", {})
     if isinstance(table, dict):
         table = {k: [v] if k in ("track", "reward") and isinstance(v, str) else v for k, v in table.items()}
@@ -186,15 +180,6 @@ def read_plan(path: Path | None, options: Mapping[str, Any], rewards: Sequence[P
     for settings in plan.trials():
         plan.config(settings)
     return plan
-
-
-def _toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_bytes().decode("utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror or error}", next_step="check the path") from error
-    except ValueError as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}", next_step=f"edit {path}") from error
 
 
 def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from sim.batch_env import CRASHED, IN_PROGRESS, STATUS_NAMES, Columns, Step
 from sim.track import Track
 from trainer.metrics_log import TrainingMetrics
+from trainer.run_files import TRACES, iterations
 
 HEADER = (
     "episode,steps,X,Y,yaw,steer,throttle,action,reward,done,all_wheels_on_track,progress,closest_waypoint,track_len,"
@@ -31,7 +32,6 @@ HEADER = (
 _ROW = "%d,%.4f,%.4f,%.4f,%.2f,%.2f,%s,%.4f,%s,%s,%.4f,%d,%.2f,%.4f,%s,%.2f,%d,%.4f"
 _PLACES = {name: place for place, name in enumerate(HEADER.split(",")[1:])}
 FEW = 16  # with `traces = "few"`, one car in so many is logged
-_FOLDER = "training-simtrace"
 
 
 def place_of(column: str) -> int:
@@ -123,7 +123,7 @@ class TraceLog:
 
     def __init__(self, folder: Path, traces: str, episodes_per_iteration: int, worker: int | None = None) -> None:
         self._folder, self._every = folder, 1 if traces == "all" else FEW
-        self._traces = folder / _FOLDER if worker is None else folder / str(worker) / _FOLDER
+        self._traces = (folder if worker is None else folder / str(worker)) / TRACES
         self._whole_only = worker is not None
         self._per_iteration = episodes_per_iteration
         name = f"TrainingMetrics_{worker}.json" if worker else "TrainingMetrics.json"
@@ -217,8 +217,7 @@ class TraceLog:
         self.episodes, self.clock_s = int(state["episodes"]), float(state["clock_s"])
         self.metrics.restore(int(state["metrics"]), self.episodes)
         last = self.episodes // self._per_iteration
-        for path in self._traces.glob("*-iteration.csv"):
-            number = int(path.name.partition("-")[0])
+        for number, path in iterations(self._traces):
             if number > last or self.episodes == 0:
                 path.unlink()
             elif number == last:

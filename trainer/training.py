@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -19,6 +19,8 @@ import torch
 from numpy.typing import NDArray
 
 from sim.batch_env import BatchEnv, Step
+from sim.reward import RewardFunction
+from sim.track import Track
 from trainer.config import RunConfig
 from trainer.errors import TrainerError
 from trainer.evaluation_log import EvaluationLog
@@ -348,17 +350,7 @@ class Training:
 
     def trained_on(self) -> dict[str, Any]:
         """Facts about the training for the bundle's contract."""
-        return {
-            "tracks": [t.name for t in self.tracks],
-            "steps": self.learner.steps,
-            "seed": self.config.seed,
-            "method": self.config.chosen_method(),
-            "randomisation": self.config.preset(len(self.tracks)),
-            "reward": self.reward.name,
-            "network": self.config.network,
-            "race": dataclasses.asdict(self.config.race),
-            "versions": versions(),
-        }
+        return trained_on(self.config, self.tracks, self.reward, self.learner.steps)
 
     # -- keeping ----------------------------------------------------------------------------------------------------
 
@@ -410,6 +402,21 @@ class Training:
             "first_lap_steps": p.first_lap_steps,
             "completion_rate": p.completion_rate,
         }
+
+
+def trained_on(config: RunConfig, tracks: Sequence[Track], reward: RewardFunction, steps: int) -> dict[str, Any]:
+    """What a bundle's contract says of the training that it is from."""
+    return {
+        "tracks": [t.name for t in tracks],
+        "steps": steps,
+        "seed": config.seed,
+        "method": config.chosen_method(),
+        "randomisation": config.preset(len(tracks)),
+        "reward": reward.name,
+        "network": config.network,
+        "race": dataclasses.asdict(config.race),
+        "versions": versions(),
+    }
 
 
 def load_best(folder: RunFolder) -> tuple[Policy, int]:

@@ -31,14 +31,9 @@ class WorkersEnv:
 
     def __init__(self, tracks: tuple[Track, ...], segment: Segment, period_s: float, continuous: bool) -> None:
         self.n, self.control_period_s, self.tracks = segment.reward.shape[1], period_s, tracks
-        self._continuous = continuous
+        self.continuous = continuous  # whether actions are pairs
         self.track: NDArray[np.int64] = segment.begin_track.astype(np.int64)
         self.now = segment.begin_columns.copy()
-
-    @property
-    def continuous(self) -> bool:
-        """Whether actions are pairs."""
-        return self._continuous
 
     def columns(self, command: NDArray[np.float64]) -> Columns:
         """How cars stood when their episodes began; of the others, what was known last."""

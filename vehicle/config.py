@@ -82,18 +82,25 @@ def load_toml(path: str | os.PathLike[str], cls: type[T]) -> T:
     Raises:
         ConfigError: no such file, broken TOML (with its line), or anything that `from_mapping` refuses.
     """
+    return from_mapping(read_toml(path, hint="check the path after --config"), cls, where=os.fspath(path))
+
+
+def read_toml(path: str | os.PathLike[str], *, hint: str) -> dict[str, Any]:
+    """Read a TOML file; ``hint`` is the next step where it cannot be read.
+
+    Raises:
+        ConfigError: no such file, not UTF-8, or broken TOML (with its line).
+    """
     where = os.fspath(path)
     try:
         text = Path(path).read_bytes().decode("utf-8")
     except OSError as error:
-        raise ConfigError(
-            f"{where} cannot be read: {error.strerror or error}", next_step="check the path after --config"
-        ) from error
+        raise ConfigError(f"{where} cannot be read: {error.strerror or error}", next_step=hint) from error
     except UnicodeDecodeError as error:
         raise ConfigError(
             f"{where} is not UTF-8 text: byte {error.start} is {error.object[error.start]:#04x}"
         ) from error
-    return parse_toml(text, cls, where=where)
+    return _toml(text, where)
 
 
 def parse_toml(text: str, cls: type[T], *, where: str) -> T:
@@ -102,8 +109,12 @@ def parse_toml(text: str, cls: type[T], *, where: str) -> T:
     Raises:
         ConfigError: as `load_toml`, naming `where`.
     """
+    return from_mapping(_toml(text, where), cls, where=where)
+
+
+def _toml(text: str, where: str) -> dict[str, Any]:
     try:
-        mapping = tomllib.loads(text)
+        return tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # TOMLDecodeError is a ValueError and says line and column
         last_line = text.rstrip().count("\n") + 1
         reason = str(error).replace("at end of document", f"at the end, line {last_line}")
@@ -112,7 +123,6 @@ def parse_toml(text: str, cls: type[T], *, where: str) -> T:
             cause="text needs double quotes, arrays square brackets, and a key stands only once in its table",
             next_step=f"edit that line of {where}",
         ) from error
-    return from_mapping(mapping, cls, where=where)
 
 
 def parse_json(text: str | bytes, *, where: str) -> Any:

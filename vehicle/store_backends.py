@@ -14,6 +14,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from calibration.durable import write_durably
 from vehicle.errors import StoreError
 
 T = TypeVar("T")
@@ -59,14 +60,9 @@ class FolderBackend:
 
     def put(self, name: str, data: bytes) -> None:
         target = self._folder / name
-        temporary = target.with_name(f".{target.name}.tmp")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            with open(temporary, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, target)
+            write_durably(target, data)
         except OSError as error:
             raise self._refused(error) from error
 

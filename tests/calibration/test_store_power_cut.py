@@ -198,11 +198,11 @@ def test_real_kills(tmp_path: Path) -> None:
             reads = 3 + 7 * kill
             while reads:  # readers see whole files while it works; the machine may be too busy for it to begin at once
                 assert load_calibration(path) in EVER
-                reads -= history(path)[0].revision > newest
+                reads -= history(path)[0].revision > newest + 1
             worker.kill()
         assert load_calibration(path) in EVER
         assert all(s.calibration in EVER for s in history(path))
         assert history(path)[0].revision >= newest
         newest = history(path)[0].revision
-    assert newest >= 8
+    assert newest > 8
     check_history(path, [*EVER, car(77)])

@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from tests.trainer import test_training
+from tests.trainer.s3_server import free_port
 from tests.trainer.test_deepracer_utils import read
 from tests.trainer.test_training import result_of, training
 from trainer.run_folder import RunFolder
@@ -75,9 +76,7 @@ def redis_server(folder: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
 
 @pytest.fixture
 def port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
+    return free_port()
 
 
 def test_three_workers_train_and_one_that_is_killed_is_replaced(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import signal
 import subprocess
 import sys
@@ -17,6 +16,9 @@ from calibration.server import ConsoleServer, ServerError
 from trainer.errors import TrainerError
 from trainer.monitor.app import create_app
 from trainer.monitor.run import Monitor, wait_for_run
+from vehicle.child import child_environment
+from vehicle.parent import ENVIRONMENT as SUPERVISED
+from vehicle.parent import end_with_parent
 
 HOST, PORT = "127.0.0.1", 8012
 _THREADS = 8
@@ -107,7 +109,10 @@ class Beside:
 
     def __enter__(self) -> Beside:
         # It ends when its stdin does, however we end. Its address goes to stderr, which is ours too.
-        self._process = subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+        environment = {**child_environment(), SUPERVISED: "1"}
+        self._process = subprocess.Popen(
+            self._command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, env=environment
+        )
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -127,13 +132,8 @@ def beside(words: list[str]) -> int:
     run, host, port = Path(words[0]), words[1], int(words[2]) if words[2] else None
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the training, which ends us
     stop = threading.Event()
-
-    def wait_for_parent() -> None:
-        while os.read(0, 4096):  # not sys.stdin: its lock would be held when we end by ourselves
-            pass
-        stop.set()
-
-    threading.Thread(target=wait_for_parent, name="parent", daemon=True).start()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    end_with_parent()
     wait_for_run(run, _WAIT_FOR_RUN_S, stop)
     try:
         with serving(run, host, port) as url:

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import dataclasses
 import math
 import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.track import Track, load_track
+from calibration.video import encode
+from sim.track import Track
 from trainer.errors import RunError
 from trainer.monitor.feed import LiveCars, Viewer, is_running
 from trainer.monitor.metrics import PLOTS, Metrics, numbers
 from trainer.monitor.traces import Traces
+from trainer.run_files import saved_tracks
 
 if TYPE_CHECKING:
     from trainer.monitor.replay import Replay
@@ -36,14 +36,14 @@ def tracks_of(run: Path) -> list[Track]:
     Raises:
         RunError: it is no run folder.
     """
-    files = sorted((run / "inputs").glob("*.npy"))
-    if not (run / "config.toml").is_file() or not files:
+    tracks = saved_tracks(run)
+    if not (run / "config.toml").is_file() or not tracks:
         raise RunError(
-            f"{run} is not a run: it has no config.toml" if files else f"{run} is not a run: it has no inputs/*.npy",
+            f"{run} is not a run: it has no config.toml" if tracks else f"{run} is not a run: it has no inputs/*.npy",
             cause="a wrong path, or a run that was stopped before it began",
             next_step=f"hotlap train --track NAME --out {run} --monitor",
         )
-    return [dataclasses.replace(load_track(file), name=file.stem[3:]) for file in files]
+    return tracks
 
 
 class Monitor:
@@ -196,9 +196,8 @@ def _line(points: NDArray[np.float64]) -> list[list[float]]:
 
 def data_url(gray: NDArray[np.uint8]) -> str:
     """A gray picture as a JPEG that a page can show."""
-    good, jpeg = cv2.imencode(".jpg", np.ascontiguousarray(gray), (cv2.IMWRITE_JPEG_QUALITY, 85))
-    assert good
-    return "data:image/jpeg;base64," + base64.b64encode(jpeg.tobytes()).decode()
+    rows, columns = gray.shape
+    return "data:image/jpeg;base64," + base64.b64encode(encode(np.ascontiguousarray(gray), columns, rows)).decode()
 
 
 def wait_for_run(run: Path, timeout_s: float, stop: threading.Event) -> None:

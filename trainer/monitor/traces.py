@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from sim.track import Track
 from trainer.monitor.tail import Tail
+from trainer.run_files import iterations, trace_folders
 
 _COLUMNS = ("episode", "steps", "X", "Y", "yaw", "reward", "progress", "track_len")
 _CELLS = 120  # of a heat map along the longer side of the track
@@ -78,10 +79,10 @@ class _Folder:
     def current(self) -> Tail | None:
         """The file that is being read."""
         if self._tail is None:
-            there = [int(name) for file in self.path.glob("*-iteration.csv") if (name := file.name[:-14]).isdigit()]
+            there = iterations(self.path)
             if there:
-                self._number = min(there)
-                self._tail = Tail(self._file(self._number))
+                self._number, first = there[0]
+                self._tail = Tail(first)
         return self._tail
 
     def next_is_there(self) -> bool:
@@ -118,8 +119,7 @@ class Traces:
 
     def read(self) -> bool:
         """Take in what is new, at most a piece of each worker's; whether there was something."""
-        found = [self._run / "training-simtrace", *self._run.glob("[0-9]*/training-simtrace")]
-        taken = [self._take(self._folders.setdefault(path, _Folder(path))) for path in found]
+        taken = [self._take(self._folders.setdefault(path, _Folder(path))) for path in trace_folders(self._run)]
         return any(taken)
 
     def _take(self, folder: _Folder) -> bool:
