@@ -256,11 +256,11 @@ class Person:
             self.page.tab.mouse.down()
             try:
                 found = self.page.wait(lambda: self.lost or self.fast(enough), f"{name}: the wheels turn so", 60.0)
-                if found is not True:
-                    self.keep(f"motor-{name}")
-                    return float(found)
             finally:
-                self.page.tab.mouse.up()
+                self.page.tab.mouse.up()  # first of all: the pulse goes on as long as it is held
+            if found is not True:
+                self.keep(f"motor-{name}")
+                return float(found)
         raise AssertionError("the car takes the controls back again and again")
 
     def fast(self, enough: Callable[[float], bool]) -> float | None:
