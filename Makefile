@@ -1,4 +1,4 @@
-# `make demo` and `make test` set everything up by themselves; a second time they find it done.
+# `make demo`, `make demo-scale` and `make test` set everything up by themselves; a second time they find it done.
 #
 # PYTHON     the Python that the environment is made from (make setup PYTHON=python3.12)
 # PIP_FLAGS  further options of pip install (README.md says where the CPU build of torch is)
@@ -23,7 +23,7 @@ export PYTHON PIP_FLAGS
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup lint unit check test demo bench mutants test-firmware test-pages test-kernel test-systemd test-arm test-machines install-car clean
+.PHONY: help setup lint unit check test demo demo-scale bench mutants test-firmware test-pages test-kernel test-systemd test-arm test-machines install-car clean
 
 help: ## say what there is
 	@printf 'make TARGET, with TARGET one of:\n'
@@ -66,6 +66,9 @@ demo: $(READY) ## train about 90 s, export, five time trials, video and plot, th
 	@printf 'state_dir = "%s/car"\n' $(DEMO) > $(DEMO)/car.toml
 	@$(VENV)/bin/hotlap drive --config $(DEMO)/car.toml --model $(DEMO)/bundle.tar.gz --track $(DEMO_TRACK) --arm \
 	    --laps 3 --duration 300s --trace $(DEMO)/pulses.csv
+
+demo-scale: $(READY) ## three worker processes, Redis and S3 servers; a worker and Redis are killed on purpose (3 minutes)
+	@$(PY) -m tools.demo_scale
 
 bench: $(READY) ## camera steps per second and core, against the bound and CarRacing
 	@$(VENV)/bin/hotlap bench sim

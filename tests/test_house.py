@@ -244,7 +244,7 @@ def test_make_without_a_target_says_what_there_is() -> None:
         pytest.skip("make is not installed")
     result = run("make", MAKEFLAGS="", MAKELEVEL="")
     assert result.returncode == 0, result.stderr
-    for target in ("setup", "check", "test", "demo", "bench", "clean"):
+    for target in ("setup", "check", "test", "demo", "demo-scale", "bench", "clean"):
         assert re.search(rf"^  {target} ", result.stdout, flags=re.MULTILINE), target
 
 

@@ -81,12 +81,12 @@ if [ "$(uname -s)" = Linux ]; then
         "next: read $log; MUJOCO_GL=osmesa make setup renders in software, with libosmesa6 installed"
 fi
 # For tests only: the units are checked by systemd's own tools, the installer by shellcheck, the console's pages by a
-# Chromium, rollout workers by a Redis server. Without them tests skip.
+# Chromium, rollout workers (and make demo-scale) by a Redis server. Without them tests skip.
 if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
     for tool in systemd-analyze:systemd udevadm:udev shellcheck:shellcheck; do
         command -v "${tool%%:*}" >/dev/null || missing="${missing:-} ${tool##*:}"
     done
-    command -v redis-server >/dev/null || missing="${missing:-} redis-tools"
+    command -v redis-server >/dev/null || missing="${missing:-} redis-server"
     command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null ||
         missing="${missing:-} chromium fonts-dejavu-core"
     # The microcontroller's firmware, and the simulator that it is tried in.

@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
 import pytest
 
 from tests.trainer import test_training
-from tests.trainer.s3_server import free_port
+from tests.trainer.redis_server import PASSWORD, RedisServer, is_installed
 from tests.trainer.test_deepracer_utils import read
 from tests.trainer.test_training import result_of, training
 from trainer.run_folder import RunFolder
 
 pytestmark = pytest.mark.slow
-PASSWORD = "a long secret"
 PATIENCE_S = 200.0  # three workers start beside the training, on a machine that may be busy
 
 
@@ -53,30 +50,12 @@ def workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
     return found
 
 
-@contextmanager
-def redis_server(folder: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
-    """A server with a password that keeps nothing on disk."""
-    if shutil.which("redis-server") is None:
-        pytest.skip("no redis-server (apt-get install redis-server)")
-    command = ["redis-server", "--port", str(port), "--requirepass", PASSWORD, "--save", "", "--dir", str(folder)]
-    server = subprocess.Popen([*command, "--bind", "127.0.0.1"], stdout=subprocess.DEVNULL)
-    try:
-        deadline_s = time.monotonic() + 30
-        while True:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            assert time.monotonic() < deadline_s
-            time.sleep(0.05)
-        yield server
-    finally:
-        server.kill()
-        server.wait()
-
-
 @pytest.fixture
-def port() -> int:
-    return free_port()
+def server(tmp_path: Path) -> Iterator[RedisServer]:
+    if not is_installed():
+        pytest.skip("no redis-server (apt-get install redis-server)")
+    with RedisServer(tmp_path) as server:
+        yield server
 
 
 def test_three_workers_train_and_one_that_is_killed_is_replaced(
@@ -113,25 +92,25 @@ def test_workers_end_when_their_training_is_killed(tmp_path: Path) -> None:
     assert not alive
 
 
-def test_redis_is_killed_and_comes_back_empty(tmp_path: Path, port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOTLAP_BUFFER", f"redis://:{PASSWORD.replace(' ', '%20')}@127.0.0.1:{port}/0")
-    with redis_server(tmp_path, port) as server, training(tmp_path, "--steps", "1000000", "--workers", "2") as process:
+def test_redis_is_killed_and_comes_back_empty(
+    tmp_path: Path, server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOTLAP_BUFFER", server.url)
+    with training(tmp_path, "--steps", "1000000", "--workers", "2") as process:
         wait_for(lambda: rows_of(tmp_path) >= 2, process)
-        server.send_signal(signal.SIGKILL)
-        server.wait()
+        server.kill()
         wait_for(lambda: "buffer" in events_of(tmp_path), process)
-        with redis_server(tmp_path, port):
-            before = rows_of(tmp_path)
-            wait_for(lambda: rows_of(tmp_path) >= before + 3, process)
-            process.send_signal(signal.SIGTERM)
-            result_of(process)
+        server.start()
+        before = rows_of(tmp_path)
+        wait_for(lambda: rows_of(tmp_path) >= before + 3, process)
+        process.send_signal(signal.SIGTERM)
+        result_of(process)
     texts = (tmp_path / "run" / "events.jsonl").read_text()
     assert "is away" in texts and "is back" in texts and PASSWORD.split()[1] not in texts
 
 
-def test_a_wrong_password_is_said_at_once(tmp_path: Path, port: int) -> None:
-    with redis_server(tmp_path, port):
-        with training(tmp_path, "--workers", "1", "--buffer", f"redis://:wrong@127.0.0.1:{port}/0") as process:
-            out, err = process.communicate(timeout=PATIENCE_S)
+def test_a_wrong_password_is_said_at_once(tmp_path: Path, server: RedisServer) -> None:
+    with training(tmp_path, "--workers", "1", "--buffer", f"redis://:wrong@127.0.0.1:{server.port}/0") as process:
+        out, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 2 and "password" in json.loads(out)["error"]["cause"]
     assert "wrong@" not in err
